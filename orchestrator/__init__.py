@@ -1,0 +1,1 @@
+"""In which order work is done, and what a person sees of it."""

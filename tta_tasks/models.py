@@ -1,0 +1,524 @@
+"""The data that travels between producers, the queue and workers. Frozen, JSON-safe, in one place.
+
+Requests say what is wanted, results what came of it. Both carry references (sha256 digests of artifacts), never
+payloads. Paths are POSIX and relative: those of a :class:`Component` to its project folder, all others to the snapshot's root.
+Times are seconds since the epoch; durations are seconds; percentages run from 0 to 100.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path or "\\" in path:
+        raise ValueError(f"{path!r} must be a relative POSIX path that stays inside")
+    return pure.as_posix()
+
+
+#: sha256 of an artifact's bytes, in hexadecimal; its name in every store.
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: A relative POSIX path without ``..``.
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_inside)]
+#: The name of a component, an environment or a target.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Model(BaseModel):
+    """Base of all models: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Status(StrEnum):
+    """Where a task, or a run, stands. The last four are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in {Status.QUEUED, Status.RUNNING}
+
+
+class Stage(StrEnum):
+    """The stages of a run, in order."""
+
+    TESTING = "testing"
+    GENERATION = "generation"
+    REFACTORING = "refactoring"
+    COLLECTION = "collection"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class Target(StrEnum):
+    """How far a run goes. ``dev`` ends after collection."""
+
+    DEV = "dev"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+# -- what is worked on ------------------------------------------------------------------------------------------------
+
+
+class Criterion(Model):
+    """One acceptance criterion of a spec."""
+
+    #: Stable within the spec: ``AC1``, ``AC2``, ... or the author's own label.
+    id: str
+    text: str
+
+
+class Module(Model):
+    """One Python module of a component."""
+
+    #: Dotted import name.
+    name: str
+    #: Its file, relative to the component's project folder.
+    path: RelativePath
+
+
+class Component(Model):
+    """A part of a repository that is built, tested and deployed as one."""
+
+    name: Name
+    #: The project folder (the one with ``pyproject.toml``) inside the snapshot; ``.`` is the snapshot's root.
+    root: RelativePath = "."
+    #: What goes on ``sys.path`` to import the modules: ``src``, or ``.`` for flat layouts.
+    import_root: RelativePath = "."
+    #: Where tests are, or where the first one goes.
+    tests: RelativePath = "tests"
+    modules: tuple[Module, ...]
+    #: ``requires-python`` of the project, if it says.
+    requires_python: str | None = None
+    #: Extras and dependency groups to install for its tests.
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class Gates(Model):
+    """What a tree must satisfy for a target. Set in ``[tool.tta.gates]`` of the component."""
+
+    #: Lowest line-and-branch coverage over the component's modules.
+    coverage: Percent
+    #: Lowest share of tests that pass.
+    pass_rate: Percent = 100.0
+    #: Whether new findings of each kind stop the run (``True``), or are only reported.
+    lint: bool = False
+    types: bool = False
+    security: bool = False
+
+
+#: Coverage, lint, types and security asked for by each target, unless the component says otherwise.
+DEFAULT_GATES: dict[Target, Gates] = {
+    Target.DEV: Gates(coverage=50.0),
+    Target.STAGING: Gates(coverage=70.0, lint=True, security=True),
+    Target.PRODUCTION: Gates(coverage=80.0, lint=True, types=True, security=True),
+}
+
+
+# -- what was measured ------------------------------------------------------------------------------------------------
+
+
+class ModuleCoverage(Model):
+    """Line and branch coverage of one module."""
+
+    path: RelativePath
+    statements: int
+    covered_statements: int
+    branches: int
+    covered_branches: int
+    missing_lines: tuple[int, ...] = ()
+    #: ``(from line, to line)``; a negative or zero ``to`` is the exit of the code object.
+    missing_branches: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def percent(self) -> float:
+        """Covered statements and branches over all of them, as coverage.py counts; 100 for an empty module."""
+        total = self.statements + self.branches
+        return 100.0 * (self.covered_statements + self.covered_branches) / total if total else 100.0
+
+
+def total_percent(modules: tuple[ModuleCoverage, ...]) -> float:
+    """Coverage over several modules, each weighed by its statements and branches."""
+    total = sum(m.statements + m.branches for m in modules)
+    return 100.0 * sum(m.covered_statements + m.covered_branches for m in modules) / total if total else 100.0
+
+
+class TestFailure(Model):
+    """A test that failed or could not run."""
+
+    __test__ = False  # not a test class, whatever pytest thinks
+
+    #: pytest's node id, or the file that could not be collected.
+    id: str
+    #: The end of the traceback, bounded.
+    message: str
+
+
+class SuiteReport(Model):
+    """One run of a component's tests."""
+
+    passed: int = 0
+    failed: int = 0
+    errors: int = 0
+    skipped: int = 0
+    failures: tuple[TestFailure, ...] = ()
+    #: One entry for each module of the component; empty where coverage was not measured.
+    coverage: tuple[ModuleCoverage, ...] = ()
+    duration_s: float = 0.0
+    #: Why the suite did not come to its end (``timed out after 600 s``, ``killed by signal 9``), or empty.
+    aborted: str = ""
+
+    @property
+    def total(self) -> int:
+        """Tests that ran and gave a verdict."""
+        return self.passed + self.failed + self.errors
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of tests that passed; 100 when there are none."""
+        return 100.0 * self.passed / self.total if self.total else 100.0
+
+    @property
+    def green(self) -> bool:
+        """Whether the suite came to its end and nothing failed. No tests is green."""
+        return not self.aborted and not self.failed and not self.errors
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+class Request(Model):
+    """What every task is told."""
+
+    #: The run this belongs to; ``None`` for a task submitted on its own.
+    run_id: str | None = None
+    #: The tree to work on.
+    snapshot: Digest
+    component: Component
+    #: Ids of the tasks whose results this one reads.
+    needs: tuple[str, ...] = ()
+
+
+class TestingRequest(Request):
+    """Run the component's own tests and measure their coverage."""
+
+    __test__ = False
+
+    kind: Literal["testing"] = "testing"
+
+
+class GenerationRequest(Request):
+    """Write the missing tests of one module."""
+
+    kind: Literal["generation"] = "generation"
+    module: Module
+    #: Engine's name; ``auto`` takes the best one that is available on the worker.
+    engine: str = "auto"
+    coverage_threshold: Percent = 80.0
+    criteria: tuple[Criterion, ...] = ()
+    #: Where the tests go, relative to the component's project folder; ``None`` follows the repository's habit.
+    output_path: RelativePath | None = None
+    #: Wall time an engine may search for tests, without acceptance.
+    budget_s: float = Field(default=15.0, gt=0)
+    seed: int = 0
+
+
+class RefactoringRequest(Request):
+    """Improve the component's source without changing its behaviour."""
+
+    kind: Literal["refactoring"] = "refactoring"
+    engine: str = "auto"
+
+
+class CollectionRequest(Request):
+    """Put refactoring and tests on one tree, verify it, and keep what holds."""
+
+    kind: Literal["collection"] = "collection"
+    target: Target
+    gates: Gates
+
+
+class DeploymentRequest(Request):
+    """Release the collected tree to one environment."""
+
+    kind: Literal["deployment"] = "deployment"
+    environment: Name
+
+
+AnyRequest = Annotated[
+    TestingRequest | GenerationRequest | RefactoringRequest | CollectionRequest | DeploymentRequest,
+    Field(discriminator="kind"),
+]
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+class ErrorInfo(Model):
+    """A fault, as data."""
+
+    #: Class name from :mod:`tta_tasks.errors`, or of the unexpected exception.
+    type: str
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+
+class Result(Model):
+    """What every task answers. A task that fails answers, too: it never raises into its canvas."""
+
+    status: Status
+    error: ErrorInfo | None = None
+    #: Whether an earlier, identical task's result was taken.
+    cached: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the work was done."""
+        return self.status is Status.COMPLETED
+
+
+class TestingResult(Result):
+    """The baseline."""
+
+    __test__ = False
+
+    kind: Literal["testing"] = "testing"
+    suite: SuiteReport | None = None
+    #: Python version of the component's environment, and the sandbox's level there.
+    python: str = ""
+    sandbox: str = ""
+
+
+class AcceptedTest(Model):
+    """A generated test that earned its place."""
+
+    #: Function name, with ``[id]`` where parametrised.
+    name: str
+    #: Why it is kept: ``coverage`` or ``mutant``.
+    reason: str
+    #: Ids of the criteria it speaks to, where known.
+    criteria: tuple[str, ...] = ()
+
+
+class RejectedTest(Model):
+    """A generated test that did not."""
+
+    name: str
+    #: A short code (``fails``, ``flaky``, ``no_assertion``, ``duplicate``, ``adds_nothing``, ``leaks`` ...).
+    reason: str
+    detail: str = ""
+
+
+class GenerationResult(Result):
+    """The tests of one module."""
+
+    kind: Literal["generation"] = "generation"
+    module: Module | None = None
+    #: The engines that contributed, with versions.
+    engines: tuple[str, ...] = ()
+    coverage_before: ModuleCoverage | None = None
+    coverage_after: ModuleCoverage | None = None
+    accepted: tuple[AcceptedTest, ...] = ()
+    rejected: tuple[RejectedTest, ...] = ()
+    #: Test files written, relative to the snapshot's root.
+    files: tuple[RelativePath, ...] = ()
+    #: The patch that adds them; ``None`` when nothing was kept.
+    patch: Digest | None = None
+    rounds: int = 0
+    #: Whether ``coverage_threshold`` was reached.
+    threshold_met: bool = False
+
+
+class RefactoringStep(Model):
+    """One kind of change, verified on its own."""
+
+    name: str
+    #: ``kept``, ``dropped`` or ``nothing`` (it found nothing to change).
+    outcome: Literal["kept", "dropped", "nothing"]
+    #: Why it was dropped, or what it did.
+    detail: str = ""
+    files: tuple[RelativePath, ...] = ()
+
+
+class RefactoringResult(Result):
+    """The refactoring."""
+
+    kind: Literal["refactoring"] = "refactoring"
+    engine: str = ""
+    steps: tuple[RefactoringStep, ...] = ()
+    patch: Digest | None = None
+
+
+class GateOutcome(Model):
+    """One gate's verdict."""
+
+    name: Literal["pass_rate", "coverage", "lint", "types", "security"]
+    #: ``passed``, ``failed``, ``advisory`` (found something, but does not stop this target) or ``off``.
+    outcome: Literal["passed", "failed", "advisory", "off"]
+    #: ``82.1 % of 80 %``, ``3 new findings``.
+    detail: str
+    findings: tuple[str, ...] = ()
+
+
+class Dropped(Model):
+    """A contribution that did not hold together with the others."""
+
+    #: ``refactoring``, or the path of a test file.
+    what: str
+    reason: str
+
+
+class CollectionResult(Result):
+    """The combined tree."""
+
+    kind: Literal["collection"] = "collection"
+    #: The combined tree as a snapshot; what is deployed.
+    tree: Digest | None = None
+    #: Patches against the run's snapshot: all tests, then the refactoring on top of it.
+    tests_patch: Digest | None = None
+    refactoring_patch: Digest | None = None
+    dropped: tuple[Dropped, ...] = ()
+    gates: tuple[GateOutcome, ...] = ()
+    suite: SuiteReport | None = None
+    coverage_before: Percent | None = None
+    coverage_after: Percent | None = None
+
+
+class Check(Model):
+    """One check of a release."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class DeploymentResult(Result):
+    """A release in one environment."""
+
+    kind: Literal["deployment"] = "deployment"
+    environment: str = ""
+    #: Content address of what was released.
+    release: Digest | None = None
+    #: ``released``, ``unchanged`` (this release was already current) or ``rolled_back``.
+    action: Literal["released", "unchanged", "rolled_back", ""] = ""
+    #: Where it is: a path or a URL.
+    location: str = ""
+    previous: Digest | None = None
+    checks: tuple[Check, ...] = ()
+
+
+AnyResult = Annotated[
+    TestingResult | GenerationResult | RefactoringResult | CollectionResult | DeploymentResult,
+    Field(discriminator="kind"),
+]
+
+
+# -- what is remembered -----------------------------------------------------------------------------------------------
+
+
+class TaskRecord(Model):
+    """A task as the ledger knows it."""
+
+    id: str
+    run_id: str | None
+    #: Name of the declared task, ``tta_tasks.generate_tests``.
+    name: str
+    stage: Stage
+    #: What a person calls it: ``generate calculator.parser``.
+    label: str
+    queue: str
+    priority: str
+    status: Status = Status.QUEUED
+    #: The latest thing it said of itself while running.
+    progress: str = ""
+    submitted_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    worker: str = ""
+    #: How often it was started.
+    attempts: int = 0
+    request: AnyRequest
+    result: AnyResult | None = None
+
+
+class Mode(StrEnum):
+    """How the middle of a run is composed."""
+
+    #: One task after another.
+    SYNC = "sync"
+    #: Generation and refactoring side by side.
+    ASYNC = "async"
+
+
+class RunPlan(Model):
+    """A run as it was asked for."""
+
+    id: str
+    created_at: float
+    #: The spec's title, and its file's name.
+    title: str
+    spec: str
+    #: What a person would call the repository, and its commit where it has one.
+    repository: str
+    commit: str = ""
+    component: Component
+    criteria: tuple[Criterion, ...] = ()
+    target: Target
+    mode: Mode
+    gates: Gates
+    snapshot: Digest
+    #: What the person should know about the input, one sentence each.
+    warnings: tuple[str, ...] = ()
+    #: Ids of its tasks, in the order of the canvas.
+    task_ids: tuple[str, ...] = ()
+
+
+class RunRecord(Model):
+    """A run as the ledger knows it."""
+
+    plan: RunPlan
+    tasks: tuple[TaskRecord, ...]
+    cancelled: bool = False
+
+    @property
+    def status(self) -> Status:
+        """Derived from its tasks: running until all are terminal; failed where one that decides has failed.
+
+        A module whose tests could not be generated, or a refactoring that was dropped, does not fail a run.
+        """
+        if not all(task.status.terminal for task in self.tasks):
+            started = any(task.status is not Status.QUEUED for task in self.tasks)
+            return Status.RUNNING if started else Status.QUEUED
+        if self.cancelled:
+            return Status.CANCELLED
+        optional = {Stage.GENERATION, Stage.REFACTORING}
+        deciding = [task for task in self.tasks if task.stage not in optional]
+        return Status.COMPLETED if all(task.status is Status.COMPLETED for task in deciding) else Status.FAILED
+
+
+class Event(Model):
+    """Something that happened to a task."""
+
+    run_id: str
+    task_id: str
+    at: float
+    #: ``progress`` or a :class:`Status` value.
+    what: str
+    message: str = ""
+    worker: str = ""

@@ -1,0 +1,58 @@
+"""Queues, priorities and routing.
+
+A queue a kind of work, so that fleets scale apart; inside each, four named priorities. Code only ever says the name:
+:func:`transport_priority` alone knows what a broker makes of it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from kombu import Queue
+
+
+class Priority(StrEnum):
+    """How urgent a task is, most urgent first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+TESTING = "testing"
+OPENHANDS = "openhands"
+REFACTORING = "refactoring"
+COLLECTION = "collection"
+DEPLOYMENT = "deployment"
+
+NAMES = (TESTING, OPENHANDS, REFACTORING, COLLECTION, DEPLOYMENT)
+QUEUES = tuple(Queue(name) for name in NAMES)
+
+#: Declared task -> queue.
+ROUTES: dict[str, str] = {
+    "tta_tasks.run_tests": TESTING,
+    "tta_tasks.generate_tests": OPENHANDS,
+    "tta_tasks.refactor": REFACTORING,
+    "tta_tasks.collect": COLLECTION,
+    "tta_tasks.deploy": DEPLOYMENT,
+}
+TASK_ROUTES = {task: {"queue": queue} for task, queue in ROUTES.items()}
+
+#: Redis keeps one list a step and empties the lowest first (0 is the most urgent, and what an unset priority means).
+REDIS_STEPS = (0, 3, 6, 9)
+#: RabbitMQ >= 4 quorum queues have two levels: above 4 is high.
+AMQP_LEVELS = (9, 6, 4, 0)
+
+
+def transport_priority(priority: Priority, transport: str) -> int:
+    """Translate a named priority to the number that ``transport`` (kombu's driver type) sorts by."""
+    rank = list(Priority).index(priority)
+    return AMQP_LEVELS[rank] if transport == "amqp" else REDIS_STEPS[rank]
+
+
+def named_priority(number: int | None, transport: str) -> Priority:
+    """The inverse of :func:`transport_priority`, for what a broker reports."""
+    levels = AMQP_LEVELS if transport == "amqp" else REDIS_STEPS
+    nearest = min(levels, key=lambda level: abs(level - (number or 0)))
+    return list(Priority)[levels.index(nearest)]

@@ -1,0 +1,101 @@
+"""All settings, read once at a process's edge from the environment (``TTA_`` prefix).
+
+What a *component* wants is in ``[tool.tta]`` of its own ``pyproject.toml``; what this *host* wants is here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tta_tasks.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """How this process is set up. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="TTA_", frozen=True, extra="ignore")
+
+    #: Where tasks are sent. Empty: ``tta run`` starts an embedded broker of its own. May hold a password.
+    broker_url: SecretStr = SecretStr("")
+    #: Where results, the ledger and artifacts are kept (Redis). Empty: the broker, when that is Redis.
+    result_url: SecretStr = SecretStr("")
+    #: Artifacts: empty for the Redis of ``result_url``, else an fsspec URL (``file:///srv/tta``, ``s3://bucket/prefix``).
+    artifact_url: str = ""
+    #: Put before every key in Redis, so that several installations can share one.
+    key_prefix: str = Field(default="tta:", min_length=1, max_length=64)
+
+    #: Where this host keeps what can be made again: snapshots, environments.
+    cache_dir: Path = Path("~/.cache/tta-tasks")
+    #: Most bytes of unpacked snapshots and of environments kept there, each.
+    cache_bytes: int = Field(default=8 << 30, gt=0)
+    #: TOML file that says what can be deployed where; read by deployment workers only.
+    targets_file: Path | None = None
+
+    #: How long runs, results and artifacts are kept after their last use.
+    retention_s: int = Field(default=7 * 24 * 3600, ge=60)
+    #: Most runs remembered; the oldest are forgotten first.
+    max_runs: int = Field(default=1000, ge=1)
+    #: Most events kept of one run.
+    max_events: int = Field(default=10_000, ge=100)
+    #: Largest single artifact (a snapshot, a patch) in Redis.
+    max_artifact_bytes: int = Field(default=64 << 20, gt=0)
+    #: Largest tree, unpacked, and most files in it.
+    max_snapshot_bytes: int = Field(default=512 << 20, gt=0)
+    max_snapshot_files: int = Field(default=50_000, gt=0)
+
+    #: A message is handed to another worker when its worker has not renewed it for this long.
+    visibility_timeout_s: float = Field(default=60.0, ge=3)
+    #: How long one task may take before it is asked to end, and how much longer before it is ended.
+    task_timeout_s: int = Field(default=3600, ge=10)
+    task_grace_s: int = Field(default=60, ge=1)
+
+    #: Bounds of one command in the sandbox.
+    sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
+    suite_timeout_s: float = Field(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.broker_url.get_secret_value().startswith("amqp") and not self.result_url.get_secret_value():
+            raise ValueError("TTA_RESULT_URL must name a Redis when TTA_BROKER_URL is RabbitMQ")
+        if self.retention_s < self.task_timeout_s + self.task_grace_s:
+            raise ValueError("TTA_RETENTION_S must be longer than TTA_TASK_TIMEOUT_S + TTA_TASK_GRACE_S")
+        return self
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL, with its password."""
+        return self.broker_url.get_secret_value()
+
+    @property
+    def redis(self) -> str:
+        """URL of the Redis for results, ledger and artifacts, with its password."""
+        return self.result_url.get_secret_value() or self.broker
+
+    @property
+    def cache(self) -> Path:
+        """``cache_dir``, absolute."""
+        return self.cache_dir.expanduser().absolute()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings.
+
+    Raises:
+        SettingsError: A variable does not parse, or contradicts another.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"TTA_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" if item["loc"] else item["msg"]
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(
+            f"The environment's settings do not hold: {problems}.", "See docs/reference/settings.md."
+        ) from error

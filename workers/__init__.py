@@ -1,0 +1,1 @@
+"""How work is done on a worker host."""
