@@ -1,8 +1,8 @@
 """The data that travels between producers, the queue and workers. Frozen, JSON-safe, in one place.
 
 Requests say what is wanted, results what came of it. Both carry references (sha256 digests of artifacts), never
-payloads. Paths are POSIX and relative: those of a :class:`Component` to its project folder, all others to the snapshot's root.
-Times are seconds since the epoch; durations are seconds; percentages run from 0 to 100.
+payloads. Paths are POSIX and relative: those of a :class:`Component` to its project folder, all others to the
+snapshot's root. Times are seconds since the epoch; durations are seconds; percentages run from 0 to 100.
 """
 
 from __future__ import annotations
