@@ -13,6 +13,7 @@ The first fork is the caller's decision: try again, or not.
         │   ├── ComponentError
         │   └── UnknownEngine
         ├── SnapshotError
+        ├── RecordMissing         no such task or run
         ├── ArtifactMissing
         ├── ArtifactTooLarge
         ├── PatchError
@@ -84,6 +85,10 @@ class UnknownEngine(UsageError):
 
 class SnapshotError(PermanentError):
     """A tree cannot be packed or unpacked safely."""
+
+
+class RecordMissing(PermanentError):
+    """The ledger knows no such task or run: it never existed here, or has expired."""
 
 
 class ArtifactMissing(PermanentError):

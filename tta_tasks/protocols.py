@@ -134,6 +134,8 @@ class Workspace:
     sandbox: Sandbox
     #: An empty folder beside the tree, for whatever must not be part of it.
     scratch: Path
+    #: Bounds of a command, unless it is given its own.
+    limits: Limits = field(default_factory=Limits)
     #: Says to whoever watches what is being done now.
     progress: Callable[[str], None] = field(default=lambda _message: None)
     cancelled: Callable[[], bool] = field(default=lambda: False)
@@ -157,7 +159,7 @@ class Workspace:
         self,
         *args: str | Path,
         env: Mapping[str, str] | None = None,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         stdin: str | None = None,
     ) -> Completed:
         """Run the component's interpreter in the sandbox, in the project folder, with the component importable.
@@ -169,7 +171,7 @@ class Workspace:
             cwd=self.project,
             writable=[self.root, self.scratch],
             env={"PYTHONPATH": str(self.import_root), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
-            limits=limits,
+            limits=limits or self.limits,
             stdin=stdin,
             cancelled=self.cancelled,
         )

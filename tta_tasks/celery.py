@@ -1,0 +1,72 @@
+"""The Celery application that producers and workers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from tta_tasks.queues import QUEUES, REDIS_STEPS, TASK_ROUTES, Priority, transport_priority
+from tta_tasks.settings import Settings, settings
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration for these settings."""
+    transport = "amqp" if settings.broker.startswith("amqp") else "redis"
+    redis_options = {
+        "visibility_timeout": settings.visibility_timeout_s,
+        "global_keyprefix": settings.key_prefix,
+        # A blocking read lasts 1 s; redis-py's default socket timeout must stay well above it.
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 25,
+    }
+    broker_options: dict[str, Any] = {"confirm_publish": True}
+    if transport == "redis":
+        broker_options = {
+            **redis_options,
+            "priority_steps": list(REDIS_STEPS),
+            "sep": ":",
+            "queue_order_strategy": "priority",
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+        }
+    return {
+        "broker_url": settings.broker,
+        "broker_transport_options": broker_options,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_timeout": 5,
+        "result_backend": settings.redis or None,
+        "result_backend_transport_options": redis_options,
+        "result_expires": settings.retention_s,
+        # Longer than any run: with a shorter one, a chord's body would never be called.
+        "result_chord_expires": settings.retention_s,
+        "result_extended": False,
+        "task_queues": QUEUES,
+        "task_routes": TASK_ROUTES,
+        "task_default_queue": QUEUES[0].name,
+        "task_create_missing_queues": False,
+        "task_default_priority": transport_priority(Priority.NORMAL, transport),
+        "task_queue_max_priority": 9 if transport == "amqp" else None,
+        # A message is acknowledged when its task has ended, and goes back when its worker is lost.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_track_started": False,  # the ledger tells, and more
+        "task_soft_time_limit": settings.task_timeout_s,
+        "task_time_limit": settings.task_timeout_s + settings.task_grace_s,
+        "worker_prefetch_multiplier": 1,
+        "worker_soft_shutdown_timeout": 10.0,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_proc_alive_timeout": 20.0,
+        # JSON only: a pickle in a message would be code.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "timezone": "UTC",
+    }
+
+
+app = Celery("tta_tasks", include=["tta_tasks.tasks"], set_as_current=False)
+# Read on first use, not on import: a producer may set the environment up first.
+app.add_defaults(lambda: configuration(settings()))

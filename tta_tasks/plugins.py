@@ -1,0 +1,43 @@
+"""Finds engines, and what a worker does, by entry point, on the host that runs them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from tta_tasks.errors import UnknownEngine
+
+WORKER = "tta_tasks.worker"
+GENERATORS = "tta_tasks.generators"
+REFACTORERS = "tta_tasks.refactorers"
+DEPLOYERS = "tta_tasks.deployers"
+
+
+@lru_cache
+def _found(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Names of all plugins of ``group`` installed here, sorted."""
+    return tuple(sorted(_found(group)))
+
+
+def load(group: str, name: str) -> Any:  # noqa: ANN401 - each group has its own protocol
+    """Import and return the object behind ``name`` in ``group``.
+
+    Raises:
+        UnknownEngine: Nothing of that name is installed here, or it cannot be imported.
+    """
+    try:
+        entry = _found(group)[name]
+    except KeyError:
+        kind = group.rpartition(".")[2].removesuffix("s")
+        raise UnknownEngine(
+            f"No {kind} named {name!r} is installed here.", f"Installed: {', '.join(names(group)) or 'none'}."
+        ) from None
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise UnknownEngine(f"The {group} plugin {name!r} ({entry.value}) cannot be imported: {error}.") from error

@@ -1,0 +1,217 @@
+"""The declared tasks.
+
+Their bodies are thin: what a worker does for them is found by entry point on the host that runs it, so that a producer
+can build typed signatures without importing one engine. A task never raises into its canvas: a fault is a result, too,
+and the callback of a chord sees everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
+
+from tta_tasks import plugins
+from tta_tasks.celery import app
+from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.ledger import REQUEST, Ledger
+from tta_tasks.models import (
+    AnyRequest,
+    CollectionResult,
+    DeploymentRequest,
+    DeploymentResult,
+    ErrorInfo,
+    GenerationRequest,
+    GenerationResult,
+    RefactoringResult,
+    Result,
+    Stage,
+    Status,
+    TaskRecord,
+    TestingResult,
+)
+from tta_tasks.queues import ROUTES, Priority
+from tta_tasks.settings import settings
+
+log = logging.getLogger(__name__)
+
+#: A transient fault is tried again after about 2, 4, 8, ... seconds, at most this often.
+MAX_RETRIES = 5
+#: How often a task may be lost with its worker before it is given up.
+MAX_LOSSES = 3
+#: When a task of these stages fails, what needs it goes on without.
+OPTIONAL = frozenset({Stage.GENERATION, Stage.REFACTORING})
+
+RESULTS: dict[str, type[Result]] = {
+    "testing": TestingResult,
+    "generation": GenerationResult,
+    "refactoring": RefactoringResult,
+    "collection": CollectionResult,
+    "deployment": DeploymentResult,
+}
+
+
+class Perform(Protocol):
+    """What the entry point ``perform`` of ``tta_tasks.worker`` names: how a worker host does a task's work."""
+
+    def __call__(self, task: TaskRecord, ledger: Ledger) -> Result:
+        """Do the work of ``task``.
+
+        Raises:
+            TransientError: It may work later; the task is tried again.
+            PermanentError: It will not; the task ends as failed.
+        """
+
+
+@app.task(name="tta_tasks.run_tests", bind=True)
+def run_tests(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+    """Run a component's tests and measure their coverage (:class:`~tta_tasks.models.TestingRequest`)."""
+    return _carry_out(self, request)
+
+
+@app.task(name="tta_tasks.generate_tests", bind=True)
+def generate_tests(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+    """Write the missing tests of one module (:class:`~tta_tasks.models.GenerationRequest`)."""
+    return _carry_out(self, request)
+
+
+@app.task(name="tta_tasks.refactor", bind=True)
+def refactor(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+    """Refactor a component (:class:`~tta_tasks.models.RefactoringRequest`)."""
+    return _carry_out(self, request)
+
+
+@app.task(name="tta_tasks.collect", bind=True)
+def collect(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+    """Combine and verify what the others made (:class:`~tta_tasks.models.CollectionRequest`)."""
+    return _carry_out(self, request)
+
+
+@app.task(name="tta_tasks.deploy", bind=True)
+def deploy(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+    """Release a collected tree to one environment (:class:`~tta_tasks.models.DeploymentRequest`)."""
+    return _carry_out(self, request)
+
+
+#: The task that carries out each kind of request.
+DECLARED: dict[str, Task[..., Any]] = {
+    "testing": run_tests,
+    "generation": generate_tests,
+    "refactoring": refactor,
+    "collection": collect,
+    "deployment": deploy,
+}
+
+
+def record_of(request: AnyRequest, task_id: str, priority: Priority = Priority.NORMAL) -> TaskRecord:
+    """The ledger's first entry for ``request``."""
+    name = DECLARED[request.kind].name
+    return TaskRecord(
+        id=task_id,
+        run_id=request.run_id,
+        name=name,
+        stage=_stage(request),
+        label=_label(request),
+        queue=ROUTES[name],
+        priority=priority,
+        submitted_at=time.time(),
+        request=request,
+    )
+
+
+def failed(request: AnyRequest, error: BaseException, status: Status = Status.FAILED) -> Result:
+    """The result that says ``error`` ended a task."""
+    if isinstance(error, TtaError):
+        info = ErrorInfo(
+            type=type(error).__name__,
+            message=error.message,
+            hint=error.hint,
+            transient=isinstance(error, TransientError),
+        )
+    else:
+        info = ErrorInfo(type=type(error).__name__, message=str(error) or type(error).__name__)
+    return RESULTS[request.kind](status=status, error=info)
+
+
+def _carry_out(task: Task[..., Any], body: dict[str, Any]) -> dict[str, str]:
+    """Take a task from its message to its end in the ledger; answer only where that is."""
+    ledger = _ledger()
+    record = _accepted(ledger, str(task.request.id), body)
+    worker = task.request.hostname or ""
+    if not ledger.start(record, worker):
+        return {"task_id": record.id, "status": ledger.task(record.id).status}  # delivered again after its end
+    try:
+        result = _pointless(ledger, record, task.request.retries) or _performed(ledger, record)
+    except TransientError as error:
+        if task.request.retries < MAX_RETRIES:
+            delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
+            ledger.progress(record, f"again in {delay:.0f} s: {error.message}")
+            raise task.retry(countdown=delay, max_retries=MAX_RETRIES) from error
+        result = failed(record.request, error)
+    ledger.finish(record, result, worker)
+    return {"task_id": record.id, "status": result.status}
+
+
+@lru_cache(maxsize=1)
+def _ledger() -> Ledger:
+    return Ledger.connect(settings())
+
+
+def _accepted(ledger: Ledger, task_id: str, body: dict[str, Any]) -> TaskRecord:
+    """The task's record; written now when a producer published without the ledger."""
+    try:
+        return ledger.task(task_id)
+    except RecordMissing:
+        record = record_of(REQUEST.validate_python(body), task_id)
+        ledger.accept([record])
+        return record
+
+
+def _pointless(ledger: Ledger, record: TaskRecord, retries: int) -> Result | None:
+    """Why the work need not, or must not, be begun."""
+    if ledger.cancelled(record.run_id):
+        return failed(record.request, TtaError("The run was cancelled."), Status.CANCELLED)
+    for need in ledger.tasks(record.request.needs):
+        if need.status is not Status.COMPLETED and need.stage not in OPTIONAL:
+            return failed(record.request, TtaError(f"Not begun, as {need.label!r} {need.status}."), Status.SKIPPED)
+    losses = ledger.task(record.id).attempts - 1 - retries
+    if losses >= MAX_LOSSES:
+        return failed(record.request, TtaError(f"Given up: its worker was lost {losses} times while doing it."))
+    return None
+
+
+def _performed(ledger: Ledger, record: TaskRecord) -> Result:
+    perform = cast("Perform", plugins.load(plugins.WORKER, "perform"))
+    try:
+        return perform(record, ledger)
+    except TransientError:
+        raise
+    except TtaError as error:
+        return failed(record.request, error)
+    except SoftTimeLimitExceeded:
+        limit = settings().task_timeout_s
+        return failed(record.request, TtaError(f"Ended after {limit} s.", "TTA_TASK_TIMEOUT_S sets the limit."))
+    except Exception as error:
+        log.exception("%s %s: unexpected fault", record.name, record.id)
+        return failed(record.request, error)
+
+
+def _stage(request: AnyRequest) -> Stage:
+    if isinstance(request, DeploymentRequest):
+        return Stage.STAGING if request.environment == Stage.STAGING else Stage.PRODUCTION
+    return Stage(request.kind)
+
+
+def _label(request: AnyRequest) -> str:
+    match request:
+        case GenerationRequest():
+            return f"generate {request.module.name}"
+        case DeploymentRequest():
+            return f"deploy to {request.environment}"
+        case _:
+            return {"testing": "test", "refactoring": "refactor", "collection": "collect"}[request.kind]

@@ -1,0 +1,120 @@
+"""What a stage works with: the tree, the environment, the stores, and somebody to tell."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tta_tasks.cache import ResultCache
+from tta_tasks.snapshot import SnapshotCache
+
+from tta_tasks.ledger import Ledger, connection
+from tta_tasks.models import Request, Result, TaskRecord
+from tta_tasks.protocols import ArtifactStore, Limits, Sandbox, Workspace
+from tta_tasks.settings import Settings, settings
+from tta_tasks.stores import open_store
+from workers import scratch
+from workers.environment import prepare_environment
+from workers.sandbox import detect_sandbox
+
+#: The ledger is not told of progress more often than this.
+PROGRESS_EVERY_S = 0.2
+
+
+@dataclass
+class Context:
+    """One task's surroundings."""
+
+    task: TaskRecord
+    ledger: Ledger
+    settings: Settings = field(default_factory=settings)
+    _told_at: float = 0.0
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """Where artifacts are."""
+        return open_store(self.settings)
+
+    @cached_property
+    def cache(self) -> ResultCache:
+        """Results by content."""
+        return ResultCache(connection(self.settings), self.settings.key_prefix, self.settings.retention_s)
+
+    @cached_property
+    def snapshots(self) -> SnapshotCache:
+        """This host's unpacked snapshots."""
+        return SnapshotCache(self.settings.cache / "snapshots", self.store, self.settings.cache_bytes)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The one door for code that is not ours."""
+        return detect_sandbox()
+
+    def results(self, task_ids: Iterable[str]) -> tuple[Result, ...]:
+        """Results of earlier tasks, in their order; those that left none are not among them."""
+        records = self.ledger.tasks(task_ids)
+        return tuple(record.result for record in records if record.result is not None)
+
+    def progress(self, message: str) -> None:
+        """Tell whoever watches what is being done now."""
+        now = time.monotonic()
+        if now - self._told_at >= PROGRESS_EVERY_S:
+            self._told_at = now
+            self.ledger.progress(self.task, message)
+
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.ledger.cancelled(self.task.run_id)
+
+    def holds(self, result: Result) -> bool:
+        """Whether the artifacts a stored result refers to are still there."""
+        digests = (getattr(result, name, None) for name in ("patch", "tree", "tests_patch", "refactoring_patch"))
+        return all(self.store.has(digest) for digest in digests if digest)
+
+    @contextlib.contextmanager
+    def workspace(self, request: Request) -> Iterator[Workspace]:
+        """A throwaway checkout of the request's snapshot, with its environment ready.
+
+        Raises:
+            ArtifactMissing: The snapshot has expired.
+            SnapshotError: It is not a safe archive.
+            EnvironmentFailed: The component's dependencies do not install.
+        """
+        with self.tree(request.snapshot) as root:
+            yield self.prepare(root, request)
+
+    @contextlib.contextmanager
+    def tree(self, digest: str) -> Iterator[Path]:
+        """A throwaway checkout of a snapshot; gone with everything beside it when the block ends."""
+        with scratch.folder(self.settings.cache / "work") as folder:
+            self.progress("checking out")
+            root = folder / "tree"
+            self.snapshots.checkout(digest, root)
+            yield root
+
+    def prepare(self, root: Path, request: Request) -> Workspace:
+        """A workspace on a tree that is already checked out."""
+        self.progress("preparing the environment")
+        environment = prepare_environment(
+            root / request.component.root,
+            request.component,
+            sandbox=self.sandbox,
+            cache=self.settings.cache,
+            progress=self.progress,
+        )
+        beside = root.parent / "scratch"
+        beside.mkdir(exist_ok=True)
+        return Workspace(
+            root=root,
+            component=request.component,
+            python=environment.python,
+            sandbox=self.sandbox,
+            scratch=beside,
+            limits=Limits(wall_s=self.settings.suite_timeout_s, memory_bytes=self.settings.sandbox_memory_bytes),
+            progress=self.progress,
+            cancelled=self.cancelled,
+        )

@@ -1,0 +1,49 @@
+"""Does the work of a task: takes it from the result cache, or has its stage do it."""
+
+from __future__ import annotations
+
+from tta_tasks.ledger import RESULT, Ledger
+from tta_tasks.models import (
+    CollectionRequest,
+    DeploymentRequest,
+    GenerationRequest,
+    RefactoringRequest,
+    Result,
+    TaskRecord,
+    TestingRequest,
+)
+from workers import keys
+from workers.context import Context
+from workers.stages import collection, deployment, generation, refactoring, testing
+
+
+def perform(task: TaskRecord, ledger: Ledger) -> Result:
+    """Do the work of ``task``; the entry point ``perform`` of ``tta_tasks.worker``.
+
+    Raises:
+        TtaError: The work cannot be done; transient ones may be tried again.
+    """
+    context = Context(task, ledger)
+    key = keys.key_of(task.request, context)
+    if key is not None and (known := context.cache.get(key)) is not None:
+        result: Result = RESULT.validate_python(known)
+        if context.holds(result):
+            return result.model_copy(update={"cached": True})
+    result = _run(task, context)
+    if key is not None and result.ok:
+        context.cache.put(key, result.model_dump(mode="json"))
+    return result
+
+
+def _run(task: TaskRecord, context: Context) -> Result:
+    match task.request:
+        case TestingRequest() as request:
+            return testing.run(request, context)
+        case GenerationRequest() as request:
+            return generation.run(request, context)
+        case RefactoringRequest() as request:
+            return refactoring.run(request, context)
+        case CollectionRequest() as request:
+            return collection.run(request, context)
+        case DeploymentRequest() as request:
+            return deployment.run(request, context)

@@ -1,0 +1,50 @@
+"""Throwaway folders that do not outlive their task, whatever becomes of its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextlib.contextmanager
+def folder(parent: Path) -> Iterator[Path]:
+    """A new folder below ``parent``, removed at the end of the block.
+
+    A lock file beside it is held meanwhile; the kernel frees it when the process dies, and :func:`reap` sees that.
+    """
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = parent / uuid.uuid4().hex
+    with FileLock(_lock(path)):
+        path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            _remove(path)
+
+
+def reap(parent: Path) -> int:
+    """Remove the folders below ``parent`` whose processes have died; answer how many."""
+    reaped = 0
+    for path in [entry for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []:
+        with contextlib.suppress(Timeout), FileLock(_lock(path), blocking=False):
+            _remove(path)
+            reaped += 1
+    return reaped
+
+
+def _lock(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _remove(path: Path) -> None:
+    # Code under test may have taken its own permissions away.
+    for folder in [path, *(p for p in path.rglob("*") if p.is_dir() and not p.is_symlink())] if path.exists() else []:
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
+    shutil.rmtree(path, ignore_errors=True)
+    _lock(path).unlink(missing_ok=True)
