@@ -1,5 +1,8 @@
 """The declared tasks.
 
+A task that the client submitted finds its request in the ledger, by its id; one that was published on its own, with
+``generate_tests.delay(request.model_dump(mode="json"))``, brings it along.
+
 Their bodies are thin: what a worker does for them is found by entry point on the host that runs it, so that a producer
 can build typed signatures without importing one engine. A task never raises into its canvas: a fault is a result, too,
 and the callback of a chord sees everything.
@@ -69,31 +72,31 @@ class Perform(Protocol):
 
 
 @app.task(name="tta_tasks.run_tests", bind=True)
-def run_tests(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+def run_tests(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
     """Run a component's tests and measure their coverage (:class:`~tta_tasks.models.TestingRequest`)."""
     return _carry_out(self, request)
 
 
 @app.task(name="tta_tasks.generate_tests", bind=True)
-def generate_tests(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+def generate_tests(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
     """Write the missing tests of one module (:class:`~tta_tasks.models.GenerationRequest`)."""
     return _carry_out(self, request)
 
 
 @app.task(name="tta_tasks.refactor", bind=True)
-def refactor(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+def refactor(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
     """Refactor a component (:class:`~tta_tasks.models.RefactoringRequest`)."""
     return _carry_out(self, request)
 
 
 @app.task(name="tta_tasks.collect", bind=True)
-def collect(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+def collect(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
     """Combine and verify what the others made (:class:`~tta_tasks.models.CollectionRequest`)."""
     return _carry_out(self, request)
 
 
 @app.task(name="tta_tasks.deploy", bind=True)
-def deploy(self: Task[..., Any], request: dict[str, Any]) -> dict[str, str]:
+def deploy(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
     """Release a collected tree to one environment (:class:`~tta_tasks.models.DeploymentRequest`)."""
     return _carry_out(self, request)
 
@@ -138,10 +141,10 @@ def failed(request: AnyRequest, error: BaseException, status: Status = Status.FA
     return RESULTS[request.kind](status=status, error=info)
 
 
-def _carry_out(task: Task[..., Any], body: dict[str, Any]) -> dict[str, str]:
+def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str, str]:
     """Take a task from its message to its end in the ledger; answer only where that is."""
     ledger = _ledger()
-    record = _accepted(ledger, str(task.request.id), body)
+    record = _accepted(ledger, str(task.request.id), request)
     worker = task.request.hostname or ""
     if not ledger.start(record, worker):
         return {"task_id": record.id, "status": ledger.task(record.id).status}  # delivered again after its end
@@ -162,12 +165,14 @@ def _ledger() -> Ledger:
     return Ledger.connect(settings())
 
 
-def _accepted(ledger: Ledger, task_id: str, body: dict[str, Any]) -> TaskRecord:
-    """The task's record; written now when a producer published without the ledger."""
+def _accepted(ledger: Ledger, task_id: str, request: dict[str, Any] | None) -> TaskRecord:
+    """The task's record; written now when a producer published a request without the ledger."""
     try:
         return ledger.task(task_id)
     except RecordMissing:
-        record = record_of(REQUEST.validate_python(body), task_id)
+        if request is None:
+            raise
+        record = record_of(REQUEST.validate_python(request), task_id)
         ledger.accept([record])
         return record
 

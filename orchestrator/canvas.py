@@ -1,0 +1,141 @@
+"""Composes a run's tasks into one Celery canvas. Pure: nothing is published here.
+
+    sync    testing -> generation ... -> refactoring -> collection -> staging -> production
+    async   testing -> ( generation | ... | refactoring ) -> collection -> staging -> production
+
+The asynchronous form is one flat chord: collection is its callback, and the deployments are chained to that. (A chord
+within a chord's header that fails would leave the outer callback waiting for ever.) A signature names its task and
+carries nothing else: request and needed results are read from the ledger, so that messages stay small however many
+modules there are, and mean the same when they are delivered, or published, again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from celery import chain, chord
+from celery.canvas import Signature
+
+from tta_tasks.models import (
+    AnyRequest,
+    CollectionRequest,
+    DeploymentRequest,
+    GenerationRequest,
+    Mode,
+    RefactoringRequest,
+    RunPlan,
+    Target,
+    TaskRecord,
+    TestingRequest,
+)
+from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.tasks import DECLARED, record_of
+
+#: Environments that each target deploys to, in order.
+ENVIRONMENTS: dict[Target, tuple[str, ...]] = {
+    Target.DEV: (),
+    Target.STAGING: ("staging",),
+    Target.PRODUCTION: ("staging", "production"),
+}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How tests are to be generated in a run."""
+
+    engine: str = "auto"
+    coverage_threshold: float = 80.0
+    budget_s: float = 15.0
+    seed: int = 0
+    refactoring_engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a run, stage by stage."""
+
+    testing: TaskRecord
+    #: Generation, one a module, then refactoring.
+    header: tuple[TaskRecord, ...]
+    collection: TaskRecord
+    deployments: tuple[TaskRecord, ...]
+
+    @property
+    def all(self) -> tuple[TaskRecord, ...]:
+        """In the order of the sequential canvas."""
+        return (self.testing, *self.header, self.collection, *self.deployments)
+
+
+def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks:
+    """The tasks that ``plan`` takes, each told which results it needs."""
+    common: dict[str, Any] = {"run_id": plan.id, "snapshot": plan.snapshot}
+    component = plan.component
+
+    def record(request: AnyRequest) -> TaskRecord:
+        return record_of(request, str(uuid.uuid4()), priority)
+
+    testing = record(TestingRequest(**common, component=component))
+    after_testing = (testing.id,)
+    header = [
+        record(
+            GenerationRequest(
+                **common,
+                # Only its own module: a request must not grow with the number of modules.
+                component=component.model_copy(update={"modules": (module,)}),
+                needs=after_testing,
+                module=module,
+                engine=generation.engine,
+                coverage_threshold=generation.coverage_threshold,
+                criteria=plan.criteria,
+                budget_s=generation.budget_s,
+                seed=generation.seed,
+            )
+        )
+        for module in component.modules
+    ]
+    header.append(
+        record(
+            RefactoringRequest(**common, component=component, needs=after_testing, engine=generation.refactoring_engine)
+        )
+    )
+    collection = record(
+        CollectionRequest(
+            **common,
+            component=component,
+            needs=(testing.id, *(task.id for task in header)),
+            target=plan.target,
+            gates=plan.gates,
+        )
+    )
+    deployments: list[TaskRecord] = []
+    for environment in ENVIRONMENTS[plan.target]:
+        needs = (collection.id, *(task.id for task in deployments))
+        request = DeploymentRequest(**common, component=component, needs=needs, environment=environment)
+        deployments.append(record(request))
+    return Tasks(testing, tuple(header), collection, tuple(deployments))
+
+
+def signature(task: TaskRecord, transport: str) -> Signature[Any]:
+    """The immutable signature that carries out ``task``."""
+    options: dict[str, Any] = {
+        "task_id": task.id,
+        "queue": task.queue,
+        "priority": transport_priority(Priority(task.priority), transport),
+        # What Flower and a worker's log show of it.
+        "argsrepr": f"({task.label!r},)",
+    }
+    return DECLARED[task.request.kind].si().set(**options)
+
+
+def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:
+    """The canvas of a run."""
+
+    def sign(task: TaskRecord) -> Signature[Any]:
+        return signature(task, transport)
+
+    if mode is Mode.SYNC:
+        return chain(*map(sign, tasks.all))
+    middle = chord([sign(task) for task in tasks.header], sign(tasks.collection))
+    return chain(sign(tasks.testing), middle, *map(sign, tasks.deployments))
