@@ -1,0 +1,216 @@
+"""One contract for every artifact store, and what is particular to each."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec  # type: ignore[import-untyped]
+import pytest
+import redis
+
+from tta_tasks.errors import ArtifactMissing, ArtifactTooLarge, SettingsError, StoreUnavailable, TransientError
+from tta_tasks.protocols import ArtifactStore
+from tta_tasks.settings import Settings
+from tta_tasks.stores import RedisStore, open_store
+from tta_tasks.stores.content import digest_of
+from tta_tasks.stores.fsspec import FsspecStore
+from tta_tasks.testing import MemoryStore
+
+LIMIT = 100_000
+DATA = bytes(range(256)) * 4
+DIGEST = digest_of(DATA)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A store under test, and a way to spoil what it keeps behind its back."""
+
+    store: ArtifactStore
+    spoil: Callable[[str], object]
+
+
+def _path(digest: str) -> str:
+    return f"{digest[:2]}/{digest[2:]}"
+
+
+@pytest.fixture(params=["memory", "redis", "folder", "fsspec-memory"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    if request.param == "memory":
+        memory = MemoryStore(max_bytes=LIMIT)
+        yield Case(memory, lambda digest: memory.artifacts.__setitem__(digest, b"spoilt"))
+    elif request.param == "redis":
+        client: redis.Redis = request.getfixturevalue("valkey")
+        url = request.getfixturevalue("valkey_url")
+        with closing(RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+            yield Case(store, lambda digest: client.set(f"t:artifact:{digest}", b"spoilt"))
+    elif request.param == "folder":
+        root = tmp_path / "artifacts"
+        yield Case(
+            FsspecStore(root.as_uri(), retention_s=600, max_bytes=LIMIT),
+            lambda digest: (root / _path(digest)).write_bytes(b"spoilt"),
+        )
+    else:
+        name = f"/{uuid.uuid4().hex}"
+        files = fsspec.filesystem("memory")
+        yield Case(
+            FsspecStore(f"memory:/{name}", retention_s=600, max_bytes=LIMIT),
+            lambda digest: files.pipe_file(f"{name}/{_path(digest)}", b"spoilt"),
+        )
+        files.rm(name, recursive=True) if files.exists(name) else None
+
+
+def test_what_was_put_comes_back(case: Case) -> None:
+    """Bytes are stored under their sha256 and come back unchanged; the empty artifact is one, too."""
+    assert case.store.put(DATA) == DIGEST
+    assert case.store.get(DIGEST) == DATA
+    assert case.store.get(case.store.put(b"")) == b""
+
+
+def test_has_tells_presence(case: Case) -> None:
+    """`has` is false before and true after `put`; putting again changes nothing."""
+    assert not case.store.has(DIGEST)
+    assert case.store.put(DATA) == case.store.put(DATA) == DIGEST
+    assert case.store.has(DIGEST)
+
+
+def test_absent_artifact_is_missing(case: Case) -> None:
+    """An artifact that was never stored is ArtifactMissing, with its digest and a hint."""
+    with pytest.raises(ArtifactMissing, match=DIGEST) as caught:
+        case.store.get(DIGEST)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, f"{DIGEST}\n", f"{DIGEST}/../x"])
+def test_only_digests_are_names(case: Case, digest: str) -> None:
+    """What is no sha256 never reaches the store, as path or key."""
+    with pytest.raises(ArtifactMissing, match="not the digest"):
+        case.store.get(digest)
+    with pytest.raises(ArtifactMissing, match="not the digest"):
+        case.store.has(digest)
+
+
+def test_limit_holds(case: Case) -> None:
+    """The largest allowed artifact is stored; one byte more is ArtifactTooLarge, and not there afterwards."""
+    assert case.store.has(case.store.put(bytes(LIMIT)))
+    with pytest.raises(ArtifactTooLarge, match=r"100,001 bytes.*100,000"):
+        case.store.put(bytes(LIMIT + 1))
+    assert not case.store.has(digest_of(bytes(LIMIT + 1)))
+
+
+def test_damage_is_found_and_can_be_mended(case: Case) -> None:
+    """Damaged bytes never come out: the artifact counts as missing, and can be stored again."""
+    case.store.put(DATA)
+    case.spoil(DIGEST)
+    with pytest.raises(ArtifactMissing, match="damaged"):
+        case.store.get(DIGEST)
+    assert not case.store.has(DIGEST)
+    case.store.put(DATA)
+    assert case.store.get(DIGEST) == DATA
+
+
+# -- Redis ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use", ["put", "get", "has"])
+def test_redis_renews_expiry_at_each_use(valkey: redis.Redis, valkey_url: str, use: str) -> None:
+    """An artifact's time to live starts anew with put, get and has."""
+    with closing(RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+        key = f"t:artifact:{store.put(DATA)}"
+        valkey.expire(key, 5)
+        getattr(store, use)(DATA if use == "put" else DIGEST)
+        assert valkey.ttl(key) > 590
+
+
+def test_redis_that_is_full_says_so(valkey: redis.Redis, valkey_url: str) -> None:
+    """A server out of memory is StoreUnavailable and tells what to raise."""
+    with closing(RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+        valkey.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailable, match=r"is full.*maxmemory"):
+                store.put(DATA)
+        finally:
+            valkey.config_set("maxmemory", 0)
+
+
+def test_redis_that_is_down_never_shows_the_password() -> None:
+    """An unreachable server is a TransientError whose text holds the host, but no credential."""
+    url = "redis://user:s3cret@127.0.0.1:1/0?password=s3cret"
+    with closing(RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+        with pytest.raises(TransientError, match=r"127\.0\.0\.1:1") as caught:
+            store.has(DIGEST)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_redis_that_refuses_us_never_shows_the_password(valkey_url: str) -> None:
+    """Wrong credentials are told apart from a server that is down."""
+    url = valkey_url.replace("redis://", "redis://nobody:s3cret@")
+    with closing(RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+        with pytest.raises(StoreUnavailable, match="refuses our credentials") as caught:
+            store.put(DATA)
+        assert "s3cret" not in str(caught.value)
+
+
+# -- fsspec -----------------------------------------------------------------------------------------------------------
+
+
+def test_folder_is_private_and_holds_no_uploads(tmp_path: Path) -> None:
+    """A new folder is readable by its owner only, and holds nothing but finished artifacts."""
+    root = tmp_path / "new" / "artifacts"
+    FsspecStore(str(root), retention_s=600, max_bytes=LIMIT).put(DATA)
+    assert root.stat().st_mode & 0o777 == 0o700
+    assert [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()] == [_path(DIGEST)]
+
+
+def test_prune_removes_only_what_is_unused(tmp_path: Path) -> None:
+    """Pruning removes artifacts past the retention and abandoned uploads; using an artifact keeps it."""
+    store = FsspecStore(str(tmp_path), retention_s=7200, max_bytes=LIMIT)
+    used, unused = store.put(b"used"), store.put(b"unused")
+    upload = tmp_path / "ab" / "cdef.tmp"
+    upload.parent.mkdir()
+    upload.write_bytes(b"half")
+    for path in (tmp_path / _path(used), tmp_path / _path(unused), upload):
+        os.utime(path, (0, 0))
+    assert store.has(used)
+    assert store.prune() == 2
+    assert store.has(used)
+    assert not store.has(unused)
+    assert store.prune() == 0
+
+
+def test_unusable_folder_is_unavailable(tmp_path: Path) -> None:
+    """A store below a regular file is StoreUnavailable with the reason, not a traceback of the file system."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="Not a directory"):
+        FsspecStore(str(tmp_path / "file" / "artifacts"), retention_s=600, max_bytes=LIMIT).put(DATA)
+
+
+def test_unknown_scheme_never_shows_credentials() -> None:
+    """A scheme nobody serves is a SettingsError without what is secret in the URL."""
+    with pytest.raises(SettingsError, match="nosuch://bucket/prefix") as caught:
+        FsspecStore("nosuch://key:s3cret@bucket/prefix?token=s3cret", retention_s=600, max_bytes=LIMIT)
+    assert "s3cret" not in str(caught.value)
+
+
+# -- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_choose_the_store(tmp_path: Path) -> None:
+    """An artifact URL wins over Redis, Redis is the default, and neither is a SettingsError with a way out."""
+    url = "redis://127.0.0.1:1/0"
+    chosen = open_store(Settings.model_validate({"broker_url": url, "artifact_url": str(tmp_path)}))
+    assert isinstance(chosen, FsspecStore)
+    assert isinstance(open_store(Settings.model_validate({"broker_url": url})), RedisStore)
+    with pytest.raises(SettingsError, match="TTA_ARTIFACT_URL"):
+        open_store(Settings())
+
+
+def test_redis_url_that_is_none_is_a_settings_error() -> None:
+    """A broker URL of another kind is refused when the store is opened, without its password."""
+    with pytest.raises(SettingsError, match="cannot be read") as caught:
+        open_store(Settings.model_validate({"broker_url": "http://user:s3cret@host"}))
+    assert "s3cret" not in str(caught.value)

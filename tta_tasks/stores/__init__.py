@@ -1,0 +1,38 @@
+"""Where artifacts (snapshots, patches, wheels) are kept between hosts: siblings behind one protocol."""
+
+from __future__ import annotations
+
+from tta_tasks.errors import SettingsError
+from tta_tasks.protocols import ArtifactStore
+from tta_tasks.settings import Settings
+from tta_tasks.stores.redis import RedisStore
+
+__all__ = ["RedisStore", "open_store"]
+
+
+def open_store(settings: Settings) -> ArtifactStore:
+    """The store that ``settings`` name: any fsspec URL, else the Redis already there.
+
+    Raises:
+        SettingsError: No store is named, or its URL cannot be used here.
+    """
+    if settings.artifact_url:
+        # Most installations need no fsspec; it would cost every producer its import.
+        from tta_tasks.stores.fsspec import FsspecStore  # noqa: PLC0415
+
+        return FsspecStore(
+            settings.artifact_url,
+            retention_s=settings.retention_s,
+            max_bytes=max(settings.max_artifact_bytes, settings.max_snapshot_bytes),
+        )
+    if not settings.redis:
+        raise SettingsError(
+            "There is nowhere to keep artifacts: no Redis and no other store is set.",
+            "Set TTA_BROKER_URL or TTA_RESULT_URL to a Redis, or TTA_ARTIFACT_URL to a folder or bucket.",
+        )
+    return RedisStore(
+        settings.redis,
+        prefix=settings.key_prefix,
+        retention_s=settings.retention_s,
+        max_bytes=settings.max_artifact_bytes,
+    )

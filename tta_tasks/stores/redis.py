@@ -1,0 +1,92 @@
+"""Artifacts in the Redis that is there already: bounded in size, and gone when no longer used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from tta_tasks.errors import SettingsError, StoreUnavailable
+from tta_tasks.stores import content
+
+#: Seconds to connect, and to wait for an answer; the largest artifact must fit into the latter.
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+
+
+class RedisStore:
+    """An :class:`~tta_tasks.protocols.ArtifactStore` in Redis or Valkey (>= 6.2).
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, which is never shown.
+        prefix: Put before ``artifact:<digest>``.
+        retention_s: An artifact expires this long after its last use.
+        max_bytes: Largest artifact; Redis itself ends at 512 MiB.
+
+    Raises:
+        SettingsError: ``url`` cannot be read as one.
+    """
+
+    def __init__(self, url: str, *, prefix: str, retention_s: int, max_bytes: int) -> None:
+        self._place = content.without_secrets(url)
+        try:
+            self._redis = redis.Redis.from_url(
+                url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
+            )
+        except ValueError as error:
+            raise SettingsError(
+                f"The Redis URL for artifacts ({self._place}) cannot be read.", "Expected redis://host:port/0."
+            ) from error
+        self._prefix = f"{prefix}artifact:"
+        self._retention_s = retention_s
+        self._max_bytes = max_bytes
+
+    def put(self, data: bytes) -> str:
+        """See :meth:`ArtifactStore.put <tta_tasks.protocols.ArtifactStore.put>`."""
+        digest = content.digest_of(content.within(data, self._max_bytes))
+        if not self.has(digest):
+            with self._translated():
+                self._redis.set(self._prefix + digest, data, ex=self._retention_s)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """See :meth:`ArtifactStore.get <tta_tasks.protocols.ArtifactStore.get>`; renews its expiry."""
+        key = self._prefix + content.well_formed(digest)
+        with self._translated():
+            data = self._redis.getex(key, ex=self._retention_s)
+        if not isinstance(data, bytes):
+            raise content.missing(digest, self._place)
+        if content.digest_of(data) != digest:
+            with self._translated():
+                self._redis.delete(key)
+            raise content.damaged(digest, self._place)
+        return data
+
+    def has(self, digest: str) -> bool:
+        """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
+        with self._translated():
+            return bool(self._redis.expire(self._prefix + content.well_formed(digest), self._retention_s))
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._redis.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.exceptions.OutOfMemoryError as error:
+            raise StoreUnavailable(
+                f"The Redis at {self._place} is full, so the artifact was not stored.",
+                "Raise its maxmemory, lower TTA_RETENTION_S, or keep artifacts elsewhere with TTA_ARTIFACT_URL.",
+            ) from error
+        except redis.exceptions.AuthenticationError as error:
+            raise StoreUnavailable(
+                f"The Redis at {self._place} refuses our credentials.", "Check user and password in its URL."
+            ) from error
+        except redis.exceptions.RedisError as error:
+            raise StoreUnavailable(
+                f"The Redis at {self._place} cannot be used for artifacts: {str(error).rstrip('.')}.",
+                "Check that it is up and writable.",
+            ) from error
