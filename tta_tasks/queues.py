@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 
 class Priority(StrEnum):
@@ -27,7 +27,8 @@ COLLECTION = "collection"
 DEPLOYMENT = "deployment"
 
 NAMES = (TESTING, OPENHANDS, REFACTORING, COLLECTION, DEPLOYMENT)
-QUEUES = tuple(Queue(name) for name in NAMES)
+#: Each with an exchange of its own: on a shared one every message would reach every queue.
+QUEUES = tuple(Queue(name, Exchange(name), routing_key=name) for name in NAMES)
 
 #: Declared task -> queue.
 ROUTES: dict[str, str] = {

@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tta_tasks import stack
 from tta_tasks.errors import SettingsError
 
 
@@ -20,7 +21,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TTA_", frozen=True, extra="ignore")
 
-    #: Where tasks are sent. Empty: ``tta run`` starts an embedded broker of its own. May hold a password.
+    #: Where tasks are sent; may hold a password. Empty: the local stack that runs in ``state_dir``, and ``tta run`` and
+    #: ``tta up`` start one where there is none.
     broker_url: SecretStr = SecretStr("")
     #: Where results, the ledger and artifacts are kept (Redis). Empty: the broker, when that is Redis.
     result_url: SecretStr = SecretStr("")
@@ -29,6 +31,8 @@ class Settings(BaseSettings):
     #: Put before every key in Redis, so that several installations can share one.
     key_prefix: str = Field(default="tta:", min_length=1, max_length=64)
 
+    #: Where the local stack, its releases and the reports of runs are.
+    state_dir: Path = Path(".tta")
     #: Where this host keeps what can be made again: snapshots, environments.
     cache_dir: Path = Path("~/.cache/tta-tasks")
     #: Most bytes of unpacked snapshots and of environments kept there, each.
@@ -84,13 +88,16 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """This process's settings.
+    """This process's settings, completed by the local stack where there is one and no broker is named.
 
     Raises:
         SettingsError: A variable does not parse, or contradicts another.
     """
     try:
-        return Settings()
+        read = Settings()
+        if not read.broker and (local := stack.find(read.state_dir)) is not None:
+            return read.model_copy(update={"broker_url": SecretStr(local.broker_url)})
+        return read  # noqa: TRY300 - the exception is of reading
     except ValidationError as error:
         problems = "; ".join(
             f"TTA_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" if item["loc"] else item["msg"]

@@ -1,0 +1,110 @@
+"""Joining the local stack of a folder: start it where there is none, hold it while it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from orchestrator.local.children import tail
+from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
+from tta_tasks import stack
+from tta_tasks.errors import BrokerUnavailable, SettingsError
+from tta_tasks.stack import Stack
+
+STARTED_WITHIN_S = 40.0
+
+_TARGETS = """\
+# What can be deployed where from this folder. Read by the deployment worker; a repository being deployed only names an
+# environment.
+
+[environments.staging]
+deployer = "local"
+path = {path}
+
+[environments.production]
+deployer = "local"
+path = {path}
+"""
+
+
+@contextlib.contextmanager
+def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool = False) -> Iterator[Stack]:
+    """Use the local stack of ``state``, starting it where none runs.
+
+    It stays up at least until the end of the block, and ends soon after nobody uses it, unless it was started to be
+    kept.
+
+    Args:
+        state: The ``.tta`` folder; made if missing.
+        slots: Tasks it does at once, where it must be started; by default one a processor.
+        port: Its broker's port on the loopback, where it must be started; 0 takes a free one.
+        keep: Whether it stays when nobody uses it.
+
+    Raises:
+        SettingsError: The folder cannot be written.
+        BrokerUnavailable: The stack does not come up.
+    """
+    prepare(state)
+    with (state / USERS).open("ab") as users:
+        fcntl.flock(users.fileno(), fcntl.LOCK_SH)  # waits while an unused stack shuts down
+        with FileLock(state / "start.lock"):
+            running = stack.find(state) or _start(state, slots or os.cpu_count() or 1, port, keep=keep)
+        yield running
+
+
+def prepare(state: Path) -> None:
+    """Make the state folder, invisible to git, with targets to deploy to.
+
+    Raises:
+        SettingsError: It cannot be written.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (state / ".gitignore").write_text("*\n", encoding="utf-8")
+        if not (state / TARGETS).exists():
+            path = str((state / "deployments").absolute()).replace("\\", "\\\\").replace('"', '\\"')
+            (state / TARGETS).write_text(_TARGETS.format(path=f'"{path}"'), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"The state folder {state} cannot be written: {error.strerror}.",
+            "Choose another one with TTA_STATE_DIR, or free some room.",
+        ) from error
+
+
+def failure(state: Path) -> str:
+    """Why the stack that was just used ended by itself, or an empty string."""
+    try:
+        return (state / FAILURE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _start(state: Path, slots: int, port: int, *, keep: bool) -> Stack:
+    (state / FAILURE).unlink(missing_ok=True)
+    log = state / "logs" / "supervisor.log"
+    log.parent.mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "orchestrator.local.supervisor", str(state.absolute())]
+    argv += ["--slots", str(slots), "--port", str(port), *(["--keep"] if keep else [])]
+    with log.open("wb") as output:
+        # Its own session: a Ctrl-C in the terminal is for us, and the stack ends when we let go of it.
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    until = time.monotonic() + STARTED_WITHIN_S
+    while time.monotonic() < until:
+        found = stack.find(state)
+        if found is not None and found.pid == process.pid:
+            return found
+        if process.poll() is not None:
+            break
+        time.sleep(0.03)
+    process.kill()
+    raise BrokerUnavailable(
+        f"The local stack did not start: {failure(state) or tail(log) or 'it said nothing'}", f"Its logs: {log.parent}."
+    )
