@@ -1,0 +1,1 @@
+"""Refactorers: what changes a component's source without changing its behaviour."""
