@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,18 @@ def hidden() -> list[Path]:
     return [path for path in (Path(name).expanduser() for name in HIDDEN) if path.exists() and not path.is_symlink()]
 
 
-def mounts(view: View) -> Iterator[tuple[Path, Path, bool]]:
+def mounts(view: View) -> list[tuple[Path, Path, bool]]:
     """What to put into the view again, outer folders first: source, path, whether it may be written to."""
+    if absent := [path for path in view.writable if not path.exists()]:
+        raise SandboxError(f"{absent[0]} cannot be made writable in the sandbox: it does not exist.")
     replaced = [Path("/tmp"), *hidden()]  # noqa: S108 - replaced by a private one
-    wanted = {path: False for path in view.readable if any(path.is_relative_to(r) and path != r for r in replaced)}
-    wanted |= dict.fromkeys(view.writable, True)
-    for path in sorted(wanted, key=lambda path: len(path.parts)):
-        if not path.exists():
-            raise SandboxError(f"{path} cannot be made writable in the sandbox: it does not exist.")
-        yield path.resolve(), path, wanted[path]
+    chosen = dict.fromkeys(view.writable, True)
+    for path in sorted(view.readable, key=lambda path: len(path.parts)):
+        if any(path.is_relative_to(folder) and path != folder for folder in replaced) and not any(
+            path.is_relative_to(other) for other in chosen
+        ):
+            chosen[path] = False
+    return [(path.resolve(), path, chosen[path]) for path in sorted(chosen, key=lambda path: len(path.parts))]
 
 
 #: Strongest first.
