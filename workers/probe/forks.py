@@ -1,0 +1,118 @@
+"""A fork for a piece of work, watched by its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_S = 0.002
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a fork ended."""
+
+    #: What it sent before its end.
+    sent: bytes
+    #: ``done``, ``timeout`` or how it died: ``exit status 3``, ``signal 11``.
+    how: str
+    #: Whether processes of its own were still there.
+    processes_left: bool
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whatever its children leave behind (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def fork(work: Callable[[Callable[[bytes], None]], None], timeout_s: float) -> Ending:
+    """Run ``work`` in a fork with a session of its own; it gets a function to send bytes to us.
+
+    Nothing of the fork is alive when this returns.
+    """
+    had_children = _children_alive()
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        os.setsid()
+        try:
+            work(lambda data: _send(writing, data))
+            _send(writing, b"\n")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    how = _wait(child, timeout_s)
+    alive = _group_alive(child) or (not had_children and _children_alive())
+    _kill_group(child)
+    sent = _drain(reading)
+    if how == "exit status 0" and sent.endswith(b"\n"):
+        how = "done"
+    return Ending(sent.rstrip(b"\n"), how, processes_left=alive and how == "done")
+
+
+def _send(descriptor: int, data: bytes) -> None:
+    os.write(descriptor, data)
+
+
+def _drain(descriptor: int) -> bytes:
+    # Without blocking: something the fork left may still hold the other end.
+    os.set_blocking(descriptor, False)
+    chunks = []
+    try:
+        while chunk := os.read(descriptor, 1 << 16):
+            chunks.append(chunk)
+    except BlockingIOError:
+        pass  # all there is has been read
+    finally:
+        os.close(descriptor)
+    return b"".join(chunks)
+
+
+def _wait(child: int, timeout_s: float) -> str:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            if os.WIFSIGNALED(status):
+                return f"signal {os.WTERMSIG(status)}"
+            return f"exit status {os.WEXITSTATUS(status)}"
+        time.sleep(_POLL_S)
+    _kill_group(child)
+    os.waitpid(child, 0)
+    return "timeout"
+
+
+def _children_alive() -> bool:
+    """Whether this process has children that have not ended; reaps those that have."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _group_alive(group: int) -> bool:
+    _children_alive()
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,97 @@
+"""Tells the journal what pytest does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+import pytest
+
+from .config import Config
+from .journal import Journal
+
+#: Characters of a failure's message that are kept: the end, where the reason is.
+MESSAGE = 2000
+
+_Item = TypeVar("_Item")
+
+
+def shuffled(items: list[_Item], bucket: Callable[[_Item], str], seed: int) -> list[_Item]:
+    """``items`` in random order, file after file: fixtures of a module are set up once."""
+    chance = random.Random(seed)  # noqa: S311  # an order, not a secret
+    files: dict[str, list[_Item]] = {}
+    for item in items:
+        files.setdefault(bucket(item), []).append(item)
+    order = list(files.values())
+    chance.shuffle(order)
+    for file in order:
+        chance.shuffle(file)
+    return [item for file in order for item in file]
+
+
+class Recorder:
+    """Pytest plugin: one event for each thing worth knowing."""
+
+    def __init__(self, journal: Journal, config: Config, switch: Callable[[str], None]) -> None:
+        self.journal = journal
+        self.config = config
+        self.switch = switch
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Which file is being imported."""
+        if isinstance(collector, pytest.File):
+            self.journal.write("collecting", id=collector.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What cannot be collected."""
+        if report.failed:
+            self.journal.write("collect-error", id=report.nodeid, message=report.longreprtext[-MESSAGE:])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """The order asked for."""
+        if self.config.seed is not None:
+            items[:] = shuffled(items, lambda item: str(item.path), self.config.seed)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """What was found."""
+        for item in session.items:
+            spec = getattr(item, "callspec", None)
+            owner = getattr(item, "cls", None)
+            self.journal.write(
+                "collected",
+                id=item.nodeid,
+                file=str(item.path),
+                function=getattr(item, "originalname", None) or item.name,
+                owner=owner.__name__ if owner else "",
+                rows=dict(spec.indices) if spec else {},
+            )
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
+        """Which test is running."""
+        self.journal.write("start", id=item.nodeid)
+        self.switch(item.nodeid)
+        yield
+        self.switch("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """How it went."""
+        if report.when == "call" or not report.passed:
+            self.journal.write(
+                "report",
+                id=report.nodeid,
+                when=report.when,
+                outcome=report.outcome,
+                message=report.longreprtext[-MESSAGE:] if report.failed else "",
+                duration=report.duration,
+            )
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Something ended the session."""
+        self.journal.write("interrupted", message=f"{excinfo.typename}: {excinfo.value}".rstrip(": "))
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Pytest itself, or a plugin, broke."""
+        self.journal.write("interrupted", message=f"pytest broke: {str(excrepr)[-MESSAGE:]}")

@@ -1,0 +1,238 @@
+"""Starts the probe (:mod:`workers.probe`) in a component's interpreter and reads what it saw."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tta_tasks.protocols import Completed, Limits, Workspace
+from workers import probe
+from workers.probe.config import Config
+
+#: Shells and ``unshare`` report a child's death by signal as this much more than the signal.
+_SIGNAL_STATUS = 128
+#: pytest's exit statuses of a session that came to its end.
+_ENDED = {0: "passed", 1: "tests failed", 5: "no tests"}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What differs between two runs of the same tests."""
+
+    hash_seed: str = "0"
+    timezone: str = "UTC"
+    #: Shuffles the tests; ``None`` keeps their order.
+    seed: int | None = None
+
+
+#: In order, with a fixed hash seed, in UTC.
+CALM = Surroundings()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What was executed of a module."""
+
+    lines: frozenset[int] = frozenset()
+    branches: frozenset[tuple[int, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test as pytest counts them: a function, or one row of a parametrised one."""
+
+    #: pytest's node id.
+    id: str
+    #: Absolute path of its file.
+    file: str
+    #: Name of the function, and of the class around it.
+    function: str
+    owner: str = ""
+    #: Parameter -> index of the row it came from.
+    rows: Mapping[str, int] = field(default_factory=dict)
+    #: ``passed``, ``failed``, ``error``, ``skipped``, ``hangs``, ``crashes``, or ``unfinished``.
+    outcome: str = "unfinished"
+    message: str = ""
+    duration_s: float = 0.0
+    #: What it did not put back, as ``kind: what``.
+    left: tuple[str, ...] = ()
+    reach: Reach = Reach()
+
+    @property
+    def name(self) -> str:
+        """The node id without the file."""
+        return self.id.partition("::")[2]
+
+
+@dataclass(frozen=True)
+class MutantRun:
+    """A mutant that tests were run against."""
+
+    line: int
+    operator: str
+    #: Node ids of the tests that noticed it.
+    killers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One run of pytest, seen from inside."""
+
+    cases: Mapping[str, Case]
+    #: File -> why it could not be collected.
+    collect_errors: Mapping[str, str]
+    #: Module -> figures of :mod:`workers.probe.measure`.
+    coverage: Mapping[str, Mapping[str, Any]]
+    #: What importing the tests alone executes of the module in focus.
+    imported: Reach
+    mutants: tuple[MutantRun, ...]
+    duration_s: float
+    #: Why it did not come to its end, or empty.
+    aborted: str = ""
+    #: The test or file that was under way when it ended early, or empty.
+    culprit: str = ""
+
+
+def run_probe(
+    workspace: Workspace, config: Config, surroundings: Surroundings = CALM, limits: Limits | None = None
+) -> Probed:
+    """Run pytest as ``config`` says.
+
+    Args:
+        workspace: Where.
+        config: What; its ``journal`` and ``scratch`` are set here.
+        surroundings: Under which circumstances.
+        limits: Bounds of the whole run; without, those of the workspace.
+
+    Raises:
+        SandboxError: The interpreter cannot be started.
+    """
+    limits = limits or workspace.limits
+    # A fresh copy each time: the scratch folder is writable for what runs there.
+    home = Path(tempfile.mkdtemp(prefix="probe-", dir=workspace.scratch))
+    try:
+        shutil.copytree(Path(probe.__file__).parent, home / "tta_probe", ignore=shutil.ignore_patterns("__pycache__"))
+        journal, settings = home / "journal.jsonl", home / "config.json"
+        settings.write_text(replace(config, journal=str(journal), scratch=str(home)).dump(), encoding="utf-8")
+        completed = workspace.run_python(
+            "-m",
+            "tta_probe",
+            settings,
+            env={
+                "PYTHONPATH": f"{workspace.import_root}:{home}",
+                "PYTHONHASHSEED": surroundings.hash_seed,
+                "TZ": surroundings.timezone,
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
+            },
+            limits=limits,
+        )
+        return _read(list(_events(journal)), completed, limits)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _events(journal: Path) -> Iterable[dict[str, Any]]:
+    if not journal.exists():
+        return
+    with journal.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.endswith("\n"):  # the last one may have been cut off
+                yield json.loads(line)
+
+
+def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) -> Probed:
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        by_kind.setdefault(event.pop("event"), []).append(event)
+    cases = _cases(by_kind)
+    culprit = _under_way(by_kind, cases)
+    last = {kind: found[-1] for kind, found in by_kind.items()}
+    aborted = _aborted(last, completed, limits, culprit)
+    return Probed(
+        cases=cases,
+        collect_errors={event["id"]: event["message"] for event in by_kind.get("collect-error", ())},
+        coverage=last.get("coverage", {}).get("modules", {}),
+        imported=_reach(last.get("imported", {})),
+        mutants=tuple(
+            MutantRun(event["line"], event["operator"], tuple(event["killers"])) for event in by_kind.get("mutant", ())
+        ),
+        duration_s=completed.duration_s,
+        aborted=aborted,
+        culprit=culprit if aborted else "",
+    )
+
+
+def _cases(by_kind: Mapping[str, list[dict[str, Any]]]) -> dict[str, Case]:
+    cases = {event["id"]: Case(**event) for event in by_kind.get("collected", ())}
+    for event in by_kind.get("report", ()):
+        if event["id"] in cases:
+            cases[event["id"]] = _reported(cases[event["id"]], event)
+    for event in by_kind.get("ended", ()):
+        case = cases[event["id"]]
+        cases[case.id] = replace(case, outcome=event["outcome"], message=event["message"])
+    for event in by_kind.get("left", ()):
+        case = cases[event["id"]]
+        cases[case.id] = replace(case, left=(*case.left, f"{event['kind']}: {event['what']}"))
+    for event in by_kind.get("executed", ()):
+        cases[event["id"]] = replace(cases[event["id"]], reach=_reach(event))
+    return cases
+
+
+def _reported(case: Case, report: Mapping[str, Any]) -> Case:
+    outcome = report["outcome"]
+    if outcome == "failed" and report["when"] != "call":
+        outcome = "error"
+    if case.outcome in {"failed", "error"}:  # the first failure is the one to tell
+        return case
+    return replace(case, outcome=outcome, message=report["message"], duration_s=case.duration_s + report["duration"])
+
+
+def _reach(event: Mapping[str, Any]) -> Reach:
+    return Reach(frozenset(event.get("lines", ())), frozenset((start, end) for start, end in event.get("branches", ())))
+
+
+def _under_way(by_kind: Mapping[str, list[dict[str, Any]]], cases: Mapping[str, Case]) -> str:
+    started = by_kind.get("start", ())
+    if started:
+        last: str = started[-1]["id"]
+        return last if last not in cases or cases[last].outcome == "unfinished" else ""
+    collecting = by_kind.get("collecting", ()) if not cases else ()
+    return str(collecting[-1]["id"]) if collecting else ""
+
+
+def _aborted(last: Mapping[str, Mapping[str, Any]], completed: Completed, limits: Limits, culprit: str) -> str:
+    where = f" in {culprit}" if culprit else ""
+    if completed.stopped == "time":
+        return f"timed out after {limits.wall_s:g} s{where}"
+    if completed.stopped == "cancelled":
+        return "cancelled"
+    if "interrupted" in last:
+        return f"interrupted{where}: {last['interrupted']['message']}"
+    if "finish" not in last:
+        return f"{_death(completed.returncode)}{where}{_last_words(completed, culprit)}"
+    status = last["finish"]["status"]
+    return "" if status in _ENDED else f"pytest could not run the tests: {_tail(completed)}"
+
+
+def _death(status: int) -> str:
+    number = -status if status < 0 else status - _SIGNAL_STATUS
+    try:
+        return f"killed by signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"the interpreter ended with status {status} before the tests did"
+
+
+def _last_words(completed: Completed, culprit: str) -> str:
+    # A test that kills its interpreter says nothing useful; one that does not start does.
+    return "" if culprit else f": {_tail(completed)}"
+
+
+def _tail(completed: Completed) -> str:
+    lines = (completed.stderr.strip() or completed.stdout.strip()).splitlines()
+    return " ".join(line.strip() for line in lines[-3:])[-500:] or "it said nothing"
