@@ -1,0 +1,149 @@
+"""Snapshots on a worker host: fetched and unpacked once, then copied for every task that works on one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock
+
+from tta_tasks.errors import SnapshotError
+from tta_tasks.protocols import ArtifactStore
+from tta_tasks.settings import Settings
+from tta_tasks.snapshot.archive import unpack
+from tta_tasks.stores.content import well_formed
+
+#: Copies tried anew when the snapshot was evicted by another process while it was copied.
+ATTEMPTS = 5
+
+
+class SnapshotCache:
+    """A bounded cache of unpacked snapshots, shared by all processes of a host.
+
+    Args:
+        root: Its folder; nothing else may be in it.
+        store: Where snapshots come from.
+        max_bytes: Most bytes of unpacked snapshots kept; the least recently used go first, never the newest.
+        max_snapshot_bytes: Most bytes of one, unpacked.
+        max_snapshot_files: Most files of one.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        store: ArtifactStore,
+        max_bytes: int,
+        *,
+        max_snapshot_bytes: int = Settings.model_fields["max_snapshot_bytes"].default,
+        max_snapshot_files: int = Settings.model_fields["max_snapshot_files"].default,
+    ) -> None:
+        self._root = root
+        self._store = store
+        self._max_bytes = max_bytes
+        self._limits = {"max_bytes": max_snapshot_bytes, "max_files": max_snapshot_files}
+
+    def checkout(self, digest: str, into: Path) -> None:
+        """Give a task its own copy of a snapshot.
+
+        Args:
+            digest: The snapshot.
+            into: Where it goes; empty or absent. It shares nothing with the cache that could be written to.
+
+        Raises:
+            ArtifactMissing: The store has no such snapshot.
+            StoreUnavailable: The store does not answer.
+            SnapshotError: It cannot be unpacked safely, or the disk is full.
+        """
+        if into.exists() and any(into.iterdir()):
+            raise SnapshotError(f"{into} is not empty, so nothing was checked out there.")
+        for _ in range(ATTEMPTS):
+            kept = self._root / well_formed(digest)
+            try:
+                os.utime(kept)
+                _copy_tree(kept / "tree", into)
+            except FileNotFoundError:
+                # Not here yet, or evicted meanwhile.
+                shutil.rmtree(into, ignore_errors=True)
+                self._fetch(digest)
+            except OSError as error:
+                shutil.rmtree(into, ignore_errors=True)
+                raise SnapshotError(
+                    f"The snapshot could not be copied to {into}: {error.strerror}.", "Is the disk full?"
+                ) from error
+            else:
+                return
+        raise SnapshotError(
+            f"Snapshot {digest} is evicted from {self._root} faster than it can be copied.", "Raise TTA_CACHE_BYTES."
+        )
+
+    def _fetch(self, digest: str) -> None:
+        """Unpack a snapshot beside the cache and move it in at once, so that nobody sees half of it."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(self._root / "lock"):
+            kept = self._root / digest
+            if kept.exists():
+                return  # another process was faster
+            self._clean()
+            unpacked = self._root / f"new-{uuid4().hex}"
+            try:
+                size = unpack(self._store.get(digest), unpacked / "tree", **self._limits)
+                (unpacked / "size").write_text(str(size))
+                unpacked.rename(kept)
+            except BaseException:
+                shutil.rmtree(unpacked, ignore_errors=True)
+                raise
+            self._evict()
+
+    def _clean(self) -> None:
+        """Remove what a killed process left; we hold the lock, so nobody is at work there."""
+        for folder in self._root.glob("*-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _evict(self) -> None:
+        snapshots = sorted(self._snapshots(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)
+        total = 0
+        for place, kept in enumerate(snapshots):
+            total += int((kept / "size").read_text())
+            if total > self._max_bytes and place > 0:
+                # Renamed first: whoever is copying it notices that it is gone, instead of missing some files.
+                doomed = kept.rename(self._root / f"old-{kept.name}")
+                shutil.rmtree(doomed)
+
+    def _snapshots(self) -> Iterator[Path]:
+        return (path for path in self._root.iterdir() if (path / "size").is_file())
+
+
+def _copy_tree(source: Path, into: Path) -> None:
+    """Copy files, folders and symbolic links. Never hard links: tasks write to their copies."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        (into / folder).mkdir(parents=not folder, exist_ok=not folder)
+        with os.scandir(source / folder) as entries:
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_symlink():
+                    (into / path).symlink_to(Path(entry).readlink())
+                elif entry.is_dir():
+                    pending.append(f"{path}/")
+                else:
+                    _copy_file(Path(entry), into / path)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy in the kernel, which shares blocks where the file system can (btrfs, XFS) and copies on write."""
+    with source.open("rb") as readable:
+        status = os.fstat(readable.fileno())
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, status.st_mode & 0o777)
+        with os.fdopen(descriptor, "wb") as writable:
+            try:
+                while os.copy_file_range(readable.fileno(), descriptor, 1 << 30):
+                    pass
+            except (AttributeError, OSError):
+                # No such call here (macOS), or not between these file systems.
+                readable.seek(0)
+                writable.seek(0)
+                shutil.copyfileobj(readable, writable)
