@@ -32,11 +32,14 @@ def ruff(workspace: Workspace, command: str, *args: str | Path) -> Completed:
     return python_tool(workspace, "ruff", command, "--no-cache", *own, *args)
 
 
-def python_tool(
-    workspace: Workspace, module: str, *args: str | Path, env: Mapping[str, str] | None = None
-) -> Completed:
-    """Run a tool of our own interpreter, which looks for modules neither in the checkout nor in the environment."""
-    return run(workspace, [sys.executable, "-I", "-m", module, *args], env)
+def python_tool(workspace: Workspace, module: str, *args: str | Path) -> Completed:
+    """Run a tool that is installed with us."""
+    return run(workspace, [*isolated(module), *args])
+
+
+def isolated(module: str, python: Path | None = None) -> list[str | Path]:
+    """A tool as a command of our own interpreter, or another; it does not look for modules in the checkout."""
+    return [python or sys.executable, "-I", "-m", module]
 
 
 def run(workspace: Workspace, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Completed:

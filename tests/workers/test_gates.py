@@ -1,0 +1,163 @@
+"""The gates hold a tree against its thresholds; only what is new counts, and a tool that fails is a verdict, too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tta_tasks.models import Component, GateOutcome, Gates, Module, ModuleCoverage, SuiteReport, TestFailure
+from tta_tasks.protocols import Workspace
+from workers.gates import judge
+from workers.gates.findings import Finding, new
+from workers.sandbox import detect_sandbox
+
+STRICT = Gates(coverage=80, lint=True, types=True, security=True)
+ADVISORY = Gates(coverage=80)
+COVERED = SuiteReport(
+    passed=4,
+    coverage=(ModuleCoverage(path="demo.py", statements=90, covered_statements=80, branches=10, covered_branches=2),),
+)
+OLD = "import os\n\n\ndef run(text: str) -> int:\n    return eval(text)\n"
+
+Judge = Callable[..., dict[str, GateOutcome]]
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Judge:
+    """Judges a tree, given as files, against a baseline."""
+
+    def verdicts(
+        before: Mapping[str, str],
+        after: Mapping[str, str],
+        *,
+        gates: Gates = STRICT,
+        suite: SuiteReport = COVERED,
+        tests: tuple[str, ...] = (),
+        python: Path = Path(sys.executable),
+    ) -> dict[str, GateOutcome]:
+        for name, files in (("before", before), ("after", after)):
+            for path, text in files.items():
+                (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name / path).write_text(text)
+        (tmp_path / "scratch").mkdir()
+        component = Component(name="demo", modules=(Module(name="demo", path="demo.py"),))
+        tree = Workspace(tmp_path / "after", component, python, detect_sandbox(), tmp_path / "scratch")
+        baseline = replace(tree, root=tmp_path / "before")
+        return {gate.name: gate for gate in judge(tree, baseline, suite, gates, tests)}
+
+    return verdicts
+
+
+def test_an_old_code_base_is_not_blocked_by_its_history(judged: Judge) -> None:
+    """Findings that were there before do not count, though their lines have moved."""
+    verdicts = judged({"demo.py": OLD}, {"demo.py": '"""Moved down."""\n\n' + OLD})
+    assert {name: gate.outcome for name, gate in verdicts.items()} == {
+        "pass_rate": "passed",
+        "coverage": "passed",
+        "lint": "passed",
+        "types": "off",
+        "security": "passed",
+    }
+    assert verdicts["coverage"].detail == "82.0 % of 80 %"
+
+
+def test_new_findings_fail_an_enforced_gate_and_are_named(judged: Judge) -> None:
+    """A new unused import and a new use of eval stop the tree, each with its place and rule."""
+    verdicts = judged(
+        {"demo.py": OLD}, {"demo.py": OLD.replace("import os", "import os\nimport re") + "x = eval('1')\n"}
+    )
+    assert verdicts["lint"].outcome == "failed"
+    assert verdicts["lint"].detail == "1 new finding"
+    assert verdicts["lint"].findings[0].startswith("demo.py:2: F401 ")
+    assert [finding.split(" ")[:2] for finding in verdicts["security"].findings] == [["demo.py:7:", "B307"]]
+
+
+def test_new_findings_are_only_reported_where_the_target_does_not_ask(judged: Judge) -> None:
+    """The same findings are advisory for a target without the gate."""
+    verdicts = judged({"demo.py": ""}, {"demo.py": OLD}, gates=ADVISORY)
+    assert (verdicts["lint"].outcome, verdicts["security"].outcome) == ("advisory", "advisory")
+
+
+def test_added_tests_are_linted_as_tests(judged: Judge) -> None:
+    """A generated test adds no findings of its own, but it may assert and compare where a repository forbids both."""
+    config = '[lint]\nselect = ["F", "S", "PLR2004"]\n'
+    test = "import os\n\n\ndef test_it():\n    assert 6 * 7 == 42\n    assert eval('1') != 7\n"
+    files = {"demo.py": "", "ruff.toml": config}
+    verdicts = judged(files, {**files, "tests/test_demo.py": test}, tests=("tests/test_demo.py",))
+    assert [finding.split(" ")[1] for finding in verdicts["lint"].findings] == ["F401", "S307"]
+
+
+def test_types_are_checked_where_the_repository_configures_mypy(judged: Judge, component_python: Path) -> None:
+    """With a mypy configuration new type errors count and old ones do not, seen from the component's environment."""
+    source = "import pytest\n\n\ndef f(x: int) -> str:\n    return x\n"
+    files = {"demo.py": source, "setup.cfg": "[mypy]\nstrict = True\n"}
+    after = {**files, "demo.py": source + "y: str = pytest.version_tuple\n"}
+    verdict = judged(files, after, python=component_python)["types"]
+    assert verdict.outcome == "failed"
+    assert verdict.detail == "1 new finding"
+    assert verdict.findings[0].startswith("demo.py:6: assignment ")
+
+
+@pytest.mark.parametrize(
+    ("gate", "files", "said"),
+    [
+        ("lint", {"ruff.toml": 'line-length = "wide"\n'}, "ruff ended with status 2"),
+        ("types", {"mypy.ini": "[mypy]\nplugins = nowhere\n"}, "mypy ended with status 2"),
+        ("security", {"pyproject.toml": '[tool.bandit]\ntests = ["B999"]\n'}, "bandit ended with status 2"),
+    ],
+)
+def test_a_tool_that_cannot_work_fails_its_gate(judged: Judge, gate: str, files: dict[str, str], said: str) -> None:
+    """A configuration a tool cannot take is told as the gate's verdict, and the other gates go on."""
+    verdicts = judged({"demo.py": "", **files}, {"demo.py": "", **files})
+    assert verdicts[gate].outcome == "failed"
+    assert verdicts[gate].detail.startswith(said)
+    assert all(verdict.outcome in {"passed", "off"} for name, verdict in verdicts.items() if name != gate)
+
+
+@pytest.mark.parametrize(
+    ("suite", "gate", "detail"),
+    [
+        (COVERED.model_copy(update={"failed": 1}), "pass_rate", "80.0 % of 100 %"),
+        (
+            COVERED.model_copy(update={"aborted": "timed out"}),
+            "pass_rate",
+            "the suite did not come to its end: timed out",
+        ),
+        (SuiteReport(passed=1), "coverage", "coverage could not be measured"),
+        (
+            SuiteReport(
+                coverage=(
+                    ModuleCoverage(path="a.py", statements=4, covered_statements=1, branches=0, covered_branches=0),
+                )
+            ),
+            "coverage",
+            "25.0 % of 80 %",
+        ),
+    ],
+)
+def test_the_suite_is_held_against_its_thresholds(judged: Judge, suite: SuiteReport, gate: str, detail: str) -> None:
+    """Too few passing tests, an aborted suite, too little coverage or none measured: each fails with its figure."""
+    verdict = judged({"demo.py": ""}, {"demo.py": ""}, suite=suite)[gate]
+    assert (verdict.outcome, verdict.detail) == ("failed", detail)
+
+
+def test_failing_tests_are_named(judged: Judge) -> None:
+    """The pass rate's verdict lists what failed."""
+    suite = COVERED.model_copy(update={"failed": 1, "failures": (TestFailure(id="t.py::test_a", message="no"),)})
+    assert judged({"demo.py": ""}, {"demo.py": ""}, suite=suite)["pass_rate"].findings == ("t.py::test_a",)
+
+
+def test_a_rewritten_line_keeps_its_old_finding() -> None:
+    """A rule's findings in a file are new only beyond their number before; identical ones are told apart by count."""
+
+    def finding(text: str, line: int = 1, rule: str = "E501") -> Finding:
+        return Finding("a.py", line, rule, "", text)
+
+    old = [finding("x='a'"), finding("same"), finding("same")]
+    assert list(new(old, [finding('x="a"'), finding("same"), finding("same")])) == []
+    assert list(new(old, [*old, finding("same", 9)])) == [finding("same", 9)]
+    assert list(new(old, [finding("x='a'", rule="E1")])) == [finding("x='a'", rule="E1")]

@@ -1,0 +1,69 @@
+"""What the tools find, and which of it is new."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tta_tasks.protocols import Workspace
+
+
+class ToolFailed(Exception):
+    """A tool did not come to a verdict; says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a tool does not like."""
+
+    #: Relative to the checkout's root.
+    path: str
+    line: int
+    rule: str
+    message: str
+    #: The line it is on without white space: what stays the same when lines move.
+    text: str
+
+    @classmethod
+    def at(cls, workspace: Workspace, file: str, line: int, rule: str, message: str) -> Finding:
+        """A finding in ``file``, absolute or relative to the project folder."""
+        path = os.path.relpath(os.path.realpath(workspace.project / file), os.path.realpath(workspace.root))
+        lines = _lines(workspace.root / path)
+        text = "".join(lines[line - 1].split()) if 0 < line <= len(lines) else ""
+        return cls(Path(path).as_posix(), line, rule, message, text)
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.rule} {self.message}"
+
+
+#: What a gate runs: finds what is wrong with some files of a tree, or raises ToolFailed.
+Detect = Callable[[Workspace, Sequence[Path]], Iterable[Finding]]
+
+
+def new(before: Iterable[Finding], after: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings of ``after`` that were not there before.
+
+    A line that moved keeps its findings, and a file has as many of a rule as it ever had before one is new, so that
+    rewriting a line does not make an old finding new.
+    """
+    before, after = list(before), list(after)
+    known = Counter((f.path, f.rule, f.text) for f in before)
+    more = Counter((f.path, f.rule) for f in after) - Counter((f.path, f.rule) for f in before)
+    for finding in after:
+        if known[finding.path, finding.rule, finding.text]:
+            known[finding.path, finding.rule, finding.text] -= 1
+        elif more[finding.path, finding.rule]:
+            more[finding.path, finding.rule] -= 1
+            yield finding
+
+
+@lru_cache(maxsize=64)
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,32 @@
+"""ruff, under the repository's configuration or else its default rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tta_tasks.protocols import Workspace
+from workers import tooling
+from workers.gates.findings import Finding, ToolFailed
+
+#: A test asserts, and compares with the values it expects, whatever else a repository forbids.
+TEST_IDIOMS = ("S101", "PLR2004")
+
+
+def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
+    """What ruff finds in ``files``.
+
+    Raises:
+        ToolFailed: It cannot work, say under this configuration.
+    """
+    sources = set(tooling.source_files(workspace))
+    tests = tooling.names(workspace, [file for file in files if file not in sources])
+    idioms = [f"--extend-per-file-ignores={test}:{rule}" for test in tests for rule in TEST_IDIOMS]
+    report = ["--exit-zero", "--output-format", "json"]
+    completed = tooling.ruff(workspace, "check", *report, *idioms, *tooling.names(workspace, files))
+    if not completed.ok:
+        raise ToolFailed(f"{tooling.why_failed(completed)}. Check the repository's configuration of ruff.")
+    for found in json.loads(completed.stdout):
+        rule = found["code"] or found.get("name") or "syntax"
+        yield Finding.at(workspace, found["filename"], found["location"]["row"], rule, found["message"])

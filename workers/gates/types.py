@@ -1,0 +1,62 @@
+"""mypy, where the repository has itself type-checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tta_tasks.protocols import Workspace
+from workers import tooling
+from workers.gates.findings import Finding, ToolFailed
+
+_ERROR = re.compile(
+    r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:\d+:)? error: (?P<message>.*?)(?:  \[(?P<rule>[\w-]+)\])?$", re.MULTILINE
+)
+#: mypy's status when it found errors; above, it could not check.
+_FOUND = 1
+
+
+def wanted(workspace: Workspace) -> bool:
+    """Whether the repository configures mypy, or promises types by ``py.typed``."""
+    packages = {module.name.partition(".")[0] for module in workspace.component.modules}
+    typed = any((workspace.import_root / package / "py.typed").is_file() for package in packages)
+    return typed or _configuration(workspace) is not None
+
+
+def detect(workspace: Workspace, _files: Sequence[Path] = ()) -> Iterator[Finding]:
+    """What mypy finds in the component's modules.
+
+    Raises:
+        ToolFailed: It cannot work, say because of a plugin that is not installed.
+    """
+    completed = tooling.run(workspace, _command(workspace), {"MYPYPATH": str(workspace.import_root)})
+    if completed.stopped is not None or completed.returncode not in {0, _FOUND}:
+        raise ToolFailed(
+            f"{tooling.why_failed(completed)}. A mypy among the component's own dependencies for tests would be used."
+        )
+    for error in _ERROR.finditer(completed.stdout):
+        yield Finding.at(workspace, error["file"], int(error["line"]), error["rule"] or "error", error["message"])
+
+
+def _command(workspace: Workspace) -> list[str | Path]:
+    # The component's own mypy, where it has one: it knows its version and plugins.
+    own = (workspace.python.parent / "mypy").exists()
+    command = tooling.isolated("mypy", workspace.python if own else None)
+    command += ["--python-executable", workspace.python, "--config-file", _configuration(workspace) or ""]
+    command += ["--cache-dir", os.path.relpath(workspace.scratch / "mypy", workspace.project)]
+    command += ["--no-error-summary", "--no-pretty", "--hide-error-context", "--show-error-codes", "--no-color-output"]
+    return command + [word for module in workspace.component.modules for word in ("-m", module.name)]
+
+
+def _configuration(workspace: Workspace) -> Path | None:
+    for folder in tooling.folders(workspace):
+        for name in ("mypy.ini", ".mypy.ini"):
+            if (folder / name).is_file():
+                return folder / name
+        if "mypy" in tooling.pyproject_tools(folder):
+            return folder / "pyproject.toml"
+        if tooling.has_section(folder / "setup.cfg", "mypy"):
+            return folder / "setup.cfg"
+    return None
