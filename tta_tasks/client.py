@@ -8,7 +8,7 @@ from typing import Any, Self
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
-from tta_tasks.celery import app
+from tta_tasks.celery import app, configuration
 from tta_tasks.errors import BrokerUnavailable, SettingsError
 from tta_tasks.ledger import Ledger, without_password
 from tta_tasks.models import RunPlan, RunRecord, TaskRecord
@@ -33,7 +33,7 @@ class TaskClient:
 
     @classmethod
     def connect(cls, to: Settings | None = None) -> Self:
-        """A client of the installation that the environment (or ``to``) names.
+        """A client of the installation that the environment (or ``to``) names. A process has one.
 
         Raises:
             SettingsError: No broker is named.
@@ -41,6 +41,7 @@ class TaskClient:
         chosen = to or settings()
         if not chosen.broker:
             raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
+        app.conf.update(configuration(chosen))
         return cls(Ledger.connect(chosen), open_store(chosen), chosen)
 
     @property
@@ -60,7 +61,7 @@ class TaskClient:
         """
         self.ledger.accept(tasks, plan)
         try:
-            canvas.apply_async(app=app)
+            canvas.apply_async()
         except OperationalError as error:
             raise BrokerUnavailable(
                 f"The broker at {without_password(self._settings.broker)} does not answer: {error}.",

@@ -16,7 +16,8 @@ DEPLOYERS = "tta_tasks.deployers"
 
 @lru_cache
 def _found(group: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
+    # Of two with one name, the first on sys.path wins, as for modules.
+    return {entry.name: entry for entry in reversed(tuple(entry_points(group=group)))}
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -1,0 +1,37 @@
+# Two commands are enough: `make demo` and `make test`. They need git, make and Python >= 3.11, and set up the rest.
+PYTHON ?= python3
+VENV := .venv
+UV := $(VENV)/bin/uv
+export UV_PYTHON_DOWNLOADS ?= never
+# uv works in the environment that was made here, whatever else is active or named.
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+unexport VIRTUAL_ENV
+
+.PHONY: demo test check slow clean
+
+demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
+	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
+
+test: $(VENV)/.ready ## The tests.
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+check: $(VENV)/.ready ## Style, types, and the direction of imports.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
+	$(VENV)/bin/python -m pytest -m slow
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python >= 3.11 is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip --quiet --disable-pip-version-check install 'uv>=0.9'; } || \
+		{ rm -rf $(VENV); echo "The environment could not be made. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(UV) sync --quiet --frozen --python $(VENV)/bin/python
+	@touch $@
+
+clean: ## Remove everything that was made here, releases of the demo included.
+	-$(VENV)/bin/tta down
+	rm -rf $(VENV) .tta .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

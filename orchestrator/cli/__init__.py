@@ -1,0 +1,35 @@
+"""The command line, ``tta``: one file a group of commands."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from orchestrator.cli.doctor import doctor
+from orchestrator.cli.faults import Group
+from orchestrator.cli.run import run
+from orchestrator.cli.stack import down, up
+
+EPILOG = """
+Exit codes: 0 all went well; 1 a stage or a gate failed; 2 wrong use (spec, component, options, settings); 3 broker or
+store out of reach, or no room; 130 interrupted.
+"""
+
+
+@click.group(
+    cls=Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(version("tta-tasks"), prog_name="tta")
+def main() -> None:
+    """Bring a component from a Markdown spec to a deployed release.
+
+    Tests are written while it is refactored, on Celery workers; what holds is kept, verified, and released to staging
+    and production.
+
+    Without TTA_BROKER_URL everything runs here, on an embedded broker that is gone afterwards.
+    """
+
+
+for command in (run, up, down, doctor):
+    main.add_command(command)

@@ -1,0 +1,68 @@
+"""``tta doctor``: what is there, and what is missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import click
+
+from orchestrator.cli import faults
+from orchestrator.local.broker import find_server
+from tta_tasks import plugins, queues, stack
+from tta_tasks.celery import app
+from tta_tasks.errors import TtaError
+from tta_tasks.ledger import Ledger, without_password
+from tta_tasks.models import Check
+from tta_tasks.settings import Settings, settings
+
+
+@click.command()
+def doctor() -> None:
+    """Say what is there and what is missing: broker, workers, sandbox, engines.
+
+    Exit code 1 when something that a run needs is missing.
+    """
+    checks = [
+        *_settings(),
+        *_broker(),
+        *cast("Callable[[], tuple[Check, ...]]", plugins.load(plugins.WORKER, "diagnose"))(),
+    ]
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        mark, colour = ("ok", "green") if check.ok else ("!!", "yellow")
+        click.echo(f"{click.style(mark, fg=colour, bold=True)}  {check.name:<{width}}  {check.detail}")
+    needed = {"settings", "broker", "git"}
+    sys.exit(faults.FAILED if any(not check.ok and check.name in needed for check in checks) else faults.OK)
+
+
+def _settings() -> Iterator[Check]:
+    chosen = settings()
+    yield Check(name="settings", ok=True, detail=f"state in {chosen.state_dir.absolute()}, caches in {chosen.cache}")
+
+
+def _broker() -> Iterator[Check]:
+    configured = Settings().broker
+    running = None if configured else stack.find(settings().state_dir)
+    if not configured and running is None:
+        server = find_server()
+        detail = f"embedded: {server}" if server else "none: install valkey-server or set TTA_BROKER_URL"
+        yield Check(name="broker", ok=server is not None, detail=detail)
+        return
+    url = without_password(settings().broker)
+    try:
+        Ledger.connect(settings()).runs(1)
+    except TtaError as error:
+        yield Check(name="broker", ok=False, detail=str(error))
+        return
+    yield Check(name="broker", ok=True, detail=f"{url} answers" + (" (local stack)" if running else ""))
+    yield _workers()
+
+
+def _workers() -> Check:
+    consumed = app.control.inspect(timeout=2).active_queues() or {}
+    served = {queue["name"] for found in consumed.values() for queue in found}
+    idle = [name for name in queues.NAMES if name not in served]
+    detail = f"{len(consumed)} on {', '.join(sorted(served)) or 'no queue'}"
+    return Check(name="workers", ok=not idle, detail=detail + (f"; nobody works on {', '.join(idle)}" if idle else ""))

@@ -1,0 +1,107 @@
+"""What a run leaves with the person: reports and patches in a folder, a branch, or changes in the working tree."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.report import Report, build_report, write_reports
+from tta_tasks import patches
+from tta_tasks.errors import UsageError
+from tta_tasks.models import CollectionResult, RunRecord, Status
+from tta_tasks.protocols import ArtifactStore
+from tta_tasks.settings import settings
+
+TESTS = "tests.patch"
+REFACTORING = "refactoring.patch"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the person asked for."""
+
+    repository: Path
+    #: Where reports and patches go; ``None``: ``.tta/runs/<id>``.
+    folder: Path | None = None
+    branch: str | None = None
+    apply: bool = False
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was written."""
+
+    report: Report
+    #: What it is -> where it is.
+    paths: Mapping[str, Path | str]
+
+
+def check(wanted: Wanted) -> None:
+    """See before the work begins that its results can be left as wanted.
+
+    Raises:
+        UsageError: ``--branch`` outside a git repository, or a branch of that name exists.
+    """
+    if wanted.branch is not None:
+        patches.check_branch(wanted.repository, wanted.branch)
+    if wanted.folder is not None and wanted.folder.exists() and not wanted.folder.is_dir():
+        raise UsageError(f"{wanted.folder} is not a folder.", "Name another one with --output.")
+
+
+def write(record: RunRecord, store: ArtifactStore, wanted: Wanted) -> Outputs:
+    """Write reports and patches, and leave the changes where they are wanted.
+
+    Only a collection that held is committed or applied.
+
+    Raises:
+        PatchError: The patches do not apply to the repository as it is now.
+        ArtifactMissing: A patch has expired.
+        OSError: The folder cannot be written.
+    """
+    report = build_report(record)
+    folder = wanted.folder or _folder(record.plan.id)
+    paths: dict[str, Path | str] = dict(write_reports(report, record, folder))
+    found: list[tuple[bytes, str]] = []
+    result = next((task.result for task in record.tasks if isinstance(task.result, CollectionResult)), None)
+    if result is not None:
+        for name, digest, message in (
+            (TESTS, result.tests_patch, f"Test {record.plan.component.name}: {record.plan.title}"),
+            (REFACTORING, result.refactoring_patch, f"Refactor {record.plan.component.name}"),
+        ):
+            if digest is not None:
+                data = store.get(digest)
+                paths[name] = folder / name
+                (folder / name).write_bytes(data)
+                found.append((data, message))
+        if result.status is Status.COMPLETED and found:
+            paths.update(_leave(found, record, wanted))
+    return Outputs(report, paths)
+
+
+def _leave(found: list[tuple[bytes, str]], record: RunRecord, wanted: Wanted) -> dict[str, str]:
+    left: dict[str, str] = {}
+    if wanted.branch is not None:
+        commit = patches.commit_branch(wanted.repository, record.plan.commit, wanted.branch, found)
+        left["branch"] = f"{wanted.branch} ({commit[:10]})"
+    if wanted.apply:
+        patches.apply_to_worktree(wanted.repository, [data for data, _ in found])
+        left["applied to"] = str(wanted.repository.absolute())
+    return left
+
+
+def _folder(run_id: str) -> Path:
+    runs = settings().state_dir / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    earlier = sorted((path for path in runs.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in earlier[: -settings().max_runs + 1] if settings().max_runs > 1 else earlier:
+        shutil.rmtree(path, ignore_errors=True)
+    folder = runs / run_id
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        latest = runs / "latest"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(run_id)
+    return folder

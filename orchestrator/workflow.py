@@ -1,0 +1,271 @@
+"""A run, from a spec to a result: plan it, hand it in, follow it, sum it up.
+
+``run_workflow`` and ``WorkflowOrchestrator`` are the documented names for a Python program that wants one run done; the
+command line uses the same steps one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from orchestrator import canvas
+from orchestrator.local.joining import joined
+from orchestrator.planner import component_table, find_component, plan_gates
+from orchestrator.report import Report, build_report
+from orchestrator.spec import read_spec
+from tta_tasks.client import TaskClient
+from tta_tasks.errors import UsageError
+from tta_tasks.models import Mode, RunPlan, RunRecord, Stage, Status, Target
+from tta_tasks.queues import Priority
+from tta_tasks.settings import Settings, settings
+from tta_tasks.snapshot import Snapshot, take
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a person may say of a run beside its spec."""
+
+    repository: Path = Path()
+    component: str | None = None
+    #: Project folder inside the repository, for monorepos.
+    root: str | None = None
+    target: Target | None = None
+    mode: Mode = Mode.SYNC
+    engine: str = "auto"
+    coverage: float | None = None
+    budget_s: float = 15.0
+    seed: int = 0
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run ready to be handed in."""
+
+    plan: RunPlan
+    tasks: canvas.Tasks
+    snapshot: Snapshot
+
+
+def prepare(spec_file: Path, options: RunOptions, limits: Settings) -> Prepared:
+    """Read the spec, find the component and take the snapshot. Touches no broker and changes nothing.
+
+    Raises:
+        SpecError: The spec cannot be read as one.
+        ComponentError: The component cannot be found, or holds no Python.
+        SnapshotError: The repository cannot be packed.
+    """
+    spec = read_spec(spec_file)
+    repository = options.repository
+    if not repository.is_dir():
+        raise UsageError(f"The repository {repository} is not a folder.", "Name one with --repo.")
+    component = find_component(repository, name=options.component, spec=spec, root=options.root)
+    target = options.target or spec.target or Target.STAGING
+    table = component_table(repository, component)
+    gates = plan_gates(table, target, options.coverage if options.coverage is not None else spec.coverage)
+    snapshot = take(repository, max_bytes=limits.max_snapshot_bytes, max_files=limits.max_snapshot_files)
+    plan = RunPlan(
+        id=uuid.uuid4().hex[:12],
+        created_at=time.time(),
+        title=spec.title,
+        spec=spec_file.name,
+        repository=repository.absolute().resolve().name,
+        commit=snapshot.commit,
+        component=component,
+        criteria=spec.criteria,
+        target=target,
+        mode=options.mode,
+        gates=gates,
+        snapshot=snapshot.digest,
+        warnings=snapshot.warnings,
+    )
+    generation = canvas.Generation(
+        engine=options.engine, coverage_threshold=gates.coverage, budget_s=options.budget_s, seed=options.seed
+    )
+    tasks = canvas.tasks_of(plan, generation, options.priority)
+    plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
+    return Prepared(plan, tasks, snapshot)
+
+
+def submit(prepared: Prepared, client: TaskClient) -> str:
+    """Hand a prepared run in.
+
+    Returns:
+        Its id.
+
+    Raises:
+        ArtifactTooLarge: The snapshot is above the store's limit.
+        StoreUnavailable: The store or the ledger does not answer.
+        BrokerUnavailable: The broker does not answer.
+    """
+    client.store.put(prepared.snapshot.data)
+    composed = canvas.compose(prepared.tasks, prepared.plan.mode, client.transport)
+    return client.submit_run(prepared.plan, prepared.tasks.all, composed)
+
+
+@contextlib.contextmanager
+def connected(chosen: Settings, slots: int | None = None) -> Iterator[TaskClient]:
+    """A client of the broker that is configured, or of the local stack, which is then started if need be.
+
+    Raises:
+        BrokerUnavailable: The local stack does not start.
+        SettingsError: The state folder cannot be written.
+    """
+    if Settings().broker:
+        yield TaskClient.connect(chosen)
+        return
+    with joined(chosen.state_dir, slots=slots) as stack:
+        yield TaskClient.connect(chosen.model_copy(update={"broker_url": SecretStr(stack.broker_url)}))
+
+
+@dataclass(frozen=True)
+class WorkflowResult:
+    """A finished run, summed up. Times are in milliseconds."""
+
+    run_id: str
+    component_name: str
+    target_stage: str
+    success: bool
+    #: ``sync`` or ``async``.
+    execution_mode: str
+    stages_completed: tuple[str, ...]
+    stages_failed: tuple[str, ...]
+    #: Stage -> wall time from its first task's start to its last one's end.
+    stage_timings: Mapping[str, float]
+    #: Time until all tasks were accepted.
+    openhands_submission_time_ms: float
+    #: Time of the collection stage.
+    openhands_collection_time_ms: float
+    #: How much longer generation and refactoring would have taken one task after another.
+    parallel_execution_savings_ms: float
+    total_execution_time_ms: float
+    #: The critical path on the slots there were: what no scheduler could be faster than.
+    floor_ms: float
+    report: Report
+
+
+def summarize(record: RunRecord, submission_ms: float) -> WorkflowResult:
+    """Sum a finished run up. Pure."""
+    report = build_report(record)
+    stages: dict[Stage, list[Status]] = {}
+    for task in record.tasks:
+        stages.setdefault(task.stage, []).append(task.status)
+    completed = tuple(stage for stage, ends in stages.items() if all(end is Status.COMPLETED for end in ends))
+    middle = [task for task in record.tasks if task.stage in {Stage.GENERATION, Stage.REFACTORING}]
+    spans = [(task.started_at, task.finished_at) for task in middle if task.started_at and task.finished_at]
+    wall = max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0.0
+    work = sum(end - start for start, end in spans)
+    timings = report.stage_timings
+    return WorkflowResult(
+        run_id=record.plan.id,
+        component_name=record.plan.component.name,
+        target_stage=record.plan.target,
+        success=record.status is Status.COMPLETED,
+        execution_mode=record.plan.mode,
+        stages_completed=completed,
+        stages_failed=tuple(stage for stage in stages if stage not in completed),
+        stage_timings=timings,
+        openhands_submission_time_ms=submission_ms,
+        openhands_collection_time_ms=timings.get(Stage.COLLECTION, 0.0),
+        parallel_execution_savings_ms=max(0.0, work - wall) * 1000,
+        total_execution_time_ms=report.measured_s * 1000,
+        floor_ms=report.floor_s * 1000,
+        report=report,
+    )
+
+
+class WorkflowOrchestrator:
+    """Brings one component from its spec to a target.
+
+    Args:
+        spec_file: The spec, Markdown.
+        component_name: The component; by default what the spec names, or the only one there is.
+        target_stage: ``dev``, ``staging`` or ``production``.
+        config: ``enable_openhands_test_generation`` (insist on OpenHands agents), ``coverage_threshold`` (%),
+            ``timeout_seconds`` (for the whole run), ``poll_interval_seconds`` (how long a lost notification may go
+            unnoticed) and ``repository`` (by default the current folder).
+
+    Raises:
+        UsageError: ``target_stage`` or a key of ``config`` is unknown.
+    """
+
+    def __init__(
+        self,
+        spec_file: str | Path,
+        component_name: str | None = None,
+        target_stage: str = "staging",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        known = {
+            "enable_openhands_test_generation",
+            "coverage_threshold",
+            "timeout_seconds",
+            "poll_interval_seconds",
+            "repository",
+        }
+        chosen = dict(config or {})
+        if unknown := sorted(chosen.keys() - known):
+            raise UsageError(f"Unknown in config: {', '.join(unknown)}.", f"Known: {', '.join(sorted(known))}.")
+        if target_stage not in set(Target):
+            raise UsageError(f"No target stage {target_stage!r}.", f"Known: {', '.join(Target)}.")
+        self._spec_file = Path(spec_file)
+        self._timeout_s = chosen.get("timeout_seconds")
+        self._poll_s = float(chosen.get("poll_interval_seconds", 2.0))
+        self._options = RunOptions(
+            repository=Path(chosen.get("repository", ".")),
+            component=component_name,
+            target=Target(target_stage),
+            engine="openhands" if chosen.get("enable_openhands_test_generation") else "auto",
+            coverage=chosen.get("coverage_threshold"),
+        )
+
+    def run(self, on_update: Callable[[RunRecord], None] = lambda _record: None) -> WorkflowResult:
+        """Do the tasks one after another, and wait for the end.
+
+        Raises:
+            TtaError: The run cannot be planned or handed in.
+            TimeoutError: It took longer than ``timeout_seconds``; it was cancelled.
+        """
+        return self._run(Mode.SYNC, on_update)
+
+    async def run_async_with_parallel_openhands(self) -> WorkflowResult:
+        """Generate tests beside the refactoring, and wait for the end without blocking the event loop.
+
+        Raises:
+            TtaError: The run cannot be planned or handed in.
+            TimeoutError: It took longer than ``timeout_seconds``; it was cancelled.
+        """
+        return await asyncio.to_thread(self._run, Mode.ASYNC, lambda _record: None)
+
+    def _run(self, mode: Mode, on_update: Callable[[RunRecord], None]) -> WorkflowResult:
+        limits = settings()
+        prepared = prepare(self._spec_file, replace(self._options, mode=mode), limits)
+        with connected(limits) as client:
+            started = time.monotonic()
+            run_id = submit(prepared, client)
+            submission_ms = (time.monotonic() - started) * 1000
+            for record in client.watch(run_id, self._poll_s):
+                on_update(record)
+                if self._timeout_s is not None and time.monotonic() - started > self._timeout_s:
+                    client.ledger.cancel(run_id)
+                    raise TimeoutError(f"Run {run_id} took longer than {self._timeout_s} s and was cancelled.")
+            return summarize(record, submission_ms)
+
+
+def run_workflow(
+    spec_file: str | Path,
+    component_name: str | None = None,
+    target_stage: str = "staging",
+    config: Mapping[str, Any] | None = None,
+) -> WorkflowResult:
+    """Bring one component from its spec to a target, one task after another (see :class:`WorkflowOrchestrator`)."""
+    return WorkflowOrchestrator(spec_file, component_name, target_stage, config).run()

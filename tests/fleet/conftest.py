@@ -1,0 +1,126 @@
+"""Real workers in their own processes, on a real broker; only what they do is scripted (``scripted/scripted.py``)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+
+from orchestrator import canvas
+from tta_tasks.celery import app
+from tta_tasks.client import TaskClient
+from tta_tasks.models import Component, Gates, Mode, Module, RunPlan, RunRecord, Target
+from tta_tasks.queues import NAMES, Priority
+from tta_tasks.settings import Settings, settings
+
+SCRIPTED = Path(__file__).parent / "scripted"
+#: Seconds; short, so that a lost worker's task is seen again within a test.
+VISIBILITY = 3.0
+
+
+@dataclass
+class Fleet:
+    """Workers on one broker, and a client of it."""
+
+    client: TaskClient
+    settings: Settings
+    folder: Path
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, slots: int = 2, queues: Sequence[str] = NAMES) -> subprocess.Popen[bytes]:
+        """Start one more worker."""
+        environment = {
+            **os.environ,
+            "TTA_BROKER_URL": self.settings.broker,
+            "TTA_CACHE_DIR": str(self.folder / "cache"),
+            "TTA_VISIBILITY_TIMEOUT_S": str(VISIBILITY),
+            "PYTHONPATH": str(SCRIPTED),
+        }
+        number = len(self.workers)
+        argv = [
+            *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", f"test-{number}@%h"),
+            *("--queues", ",".join(queues), "--concurrency", str(slots), "--without-gossip", "--without-mingle"),
+        ]
+        log = (self.folder / f"worker-{number}.log").open("wb")
+        with log:
+            worker = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        """End a worker and its pool at once, as a host that dies does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def submit(
+        self,
+        modules: Sequence[str] = (),
+        *,
+        name: str = "calculator",
+        mode: Mode = Mode.ASYNC,
+        target: Target = Target.PRODUCTION,
+        priority: Priority = Priority.NORMAL,
+    ) -> str:
+        """Submit a run over ``modules``; their names say what their tasks do."""
+        component = Component(name=name, modules=tuple(Module(name=module, path=f"{module}.py") for module in modules))
+        plan = RunPlan(
+            id=f"run-{time.monotonic_ns()}",
+            created_at=time.time(),
+            title=name,
+            spec="spec.md",
+            repository=name,
+            component=component,
+            target=target,
+            mode=mode,
+            gates=Gates(coverage=50),
+            snapshot="0" * 64,
+        )
+        tasks = canvas.tasks_of(plan, canvas.Generation(), priority)
+        plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
+        return self.client.submit_run(plan, tasks.all, canvas.compose(tasks, mode, self.client.transport))
+
+    def ended(self, run_id: str, within_s: float = 60.0) -> RunRecord:
+        """Wait for a run to end."""
+        until = time.monotonic() + within_s
+        for record in self.client.watch(run_id, poll_interval=0.5):
+            if record.status.terminal:
+                return record
+            assert time.monotonic() < until, f"{[(task.label, task.status) for task in record.tasks]}"
+        raise AssertionError("the watch ended without an end")
+
+
+@pytest.fixture
+def fleet(valkey: redis.Redis, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    assert valkey.dbsize() == 0
+    monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
+    monkeypatch.setenv("TTA_VISIBILITY_TIMEOUT_S", str(VISIBILITY))
+    settings.cache_clear()
+    # The server was emptied: what an earlier test's connections declared there is gone.
+    app._after_fork()  # type: ignore[attr-defined]
+    made = Fleet(TaskClient.connect(), settings(), tmp_path)
+    yield made
+    for worker in made.workers:
+        made.kill(worker)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Wait, within bounds, until something holds."""
+
+    def wait(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+        until = time.monotonic() + within_s
+        while not holds():
+            assert time.monotonic() < until, "it never came to hold"
+            time.sleep(0.05)
+
+    return wait

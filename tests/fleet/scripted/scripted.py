@@ -1,0 +1,34 @@
+"""A worker's ``perform`` whose work is what a component's, or a module's, name says. For tests of queue and canvas."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tta_tasks.errors import EngineFailed, StoreUnavailable
+from tta_tasks.ledger import Ledger
+from tta_tasks.models import GenerationRequest, Result, Status, TaskRecord
+from tta_tasks.tasks import RESULTS
+
+
+def perform(task: TaskRecord, ledger: Ledger) -> Result:
+    """Do what the name says, then complete."""
+    request = task.request
+    what = request.module.name if isinstance(request, GenerationRequest) else f"{request.component.name}_{task.stage}"
+    attempts = ledger.task(task.id).attempts
+    if what.endswith("fails") or what == f"broken_{task.stage}":
+        raise EngineFailed("It gave up.", "Try another one.")
+    if what.endswith("raises"):
+        raise ValueError("unforeseen")
+    if what.endswith("dies") or (what.endswith("dies_once") and attempts == 1):
+        os._exit(7)
+    if what.endswith("unreachable_once") and attempts == 1:
+        raise StoreUnavailable("It does not answer.")
+    if what.endswith("waits"):
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not ledger.cancelled(task.run_id):
+            time.sleep(0.05)
+        return RESULTS[request.kind](status=Status.CANCELLED)
+    if what.endswith("outlasts"):
+        time.sleep(8)
+    return RESULTS[request.kind](status=Status.COMPLETED)

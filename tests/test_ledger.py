@@ -1,0 +1,192 @@
+"""The ledger: accepted work is written down whole, moves only forward, and ends once."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from tta_tasks.errors import RecordMissing, StoreUnavailable
+from tta_tasks.ledger import Ledger, without_password
+from tta_tasks.models import (
+    Component,
+    ErrorInfo,
+    Gates,
+    Mode,
+    Module,
+    RunPlan,
+    Status,
+    Target,
+    TaskRecord,
+    TestingRequest,
+    TestingResult,
+)
+from tta_tasks.settings import Settings
+from tta_tasks.tasks import record_of
+
+COMPONENT = Component(name="calculator", modules=(Module(name="calculator", path="calculator.py"),))
+SNAPSHOT = "0" * 64
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis, valkey_url: str) -> Ledger:
+    return Ledger(valkey, Settings(broker_url=SecretStr(valkey_url), max_runs=3))
+
+
+def task(task_id: str = "t1", run_id: str | None = "r1") -> TaskRecord:
+    return record_of(TestingRequest(run_id=run_id, snapshot=SNAPSHOT, component=COMPONENT), task_id)
+
+
+def plan(run_id: str = "r1", task_ids: tuple[str, ...] = ("t1",), created_at: float = 1.0) -> RunPlan:
+    return RunPlan(
+        id=run_id,
+        created_at=created_at,
+        title="Calculator",
+        spec="calculator.md",
+        repository="calculator",
+        component=COMPONENT,
+        target=Target.DEV,
+        mode=Mode.SYNC,
+        gates=Gates(coverage=50),
+        snapshot=SNAPSHOT,
+        task_ids=task_ids,
+    )
+
+
+def test_accepted_run_reads_back_whole(ledger: Ledger) -> None:
+    """What was accepted is read back equal, plan, tasks and requests."""
+    ledger.accept([task()], plan())
+    record = ledger.run("r1")
+    assert record.plan == plan()
+    assert [found.model_dump(exclude={"submitted_at"}) for found in record.tasks] == [
+        task().model_dump(exclude={"submitted_at"})
+    ]
+    assert record.status is Status.QUEUED
+
+
+def test_first_end_is_final(ledger: Ledger) -> None:
+    """A task that ended neither starts, progresses nor ends again."""
+    ledger.accept([task()], plan())
+    assert ledger.start(task(), "w1")
+    assert ledger.finish(task(), TestingResult(status=Status.COMPLETED), "w1")
+    assert not ledger.start(task(), "w2")
+    assert not ledger.finish(task(), TestingResult(status=Status.FAILED), "w2")
+    ledger.progress(task(), "still here")
+    record = ledger.task("t1")
+    assert (record.status, record.worker, record.attempts, record.progress) == (Status.COMPLETED, "w1", 1, "")
+
+
+def test_one_of_many_ends_wins(ledger: Ledger) -> None:
+    """Of 16 workers that end one task at the same time, exactly one does."""
+    ledger.accept([task()], plan())
+    won: list[bool] = []
+    ready = threading.Barrier(16)
+
+    def end() -> None:
+        ready.wait()
+        won.append(ledger.finish(task(), TestingResult(status=Status.COMPLETED)))
+
+    threads = [threading.Thread(target=end) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(won) == 1
+
+
+def test_attempts_count_starts(ledger: Ledger) -> None:
+    """A task started again after its worker was lost keeps its first start, and counts both."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w1")
+    first = ledger.task("t1").started_at
+    ledger.start(task(), "w2")
+    again = ledger.task("t1")
+    assert (again.started_at, again.attempts, again.worker) == (first, 2, "w2")
+
+
+def test_events_tell_what_happened_in_order(ledger: Ledger) -> None:
+    """The stream holds every change in order, and reading on from a position gives only what is new."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w1")
+    ledger.progress(task(), "checking out")
+    first = ledger.events("r1")
+    ledger.finish(task(), TestingResult(status=Status.COMPLETED), "w1")
+    then = ledger.events("r1", after=first[-1][0])
+    assert [(event.what, event.message) for _, event in first] == [("running", ""), ("progress", "checking out")]
+    assert [event.what for _, event in then] == ["completed"]
+
+
+def test_waiting_for_events_is_woken(ledger: Ledger) -> None:
+    """A reader that waits for 60 s is woken by the first event."""
+    ledger.accept([task()], plan())
+    threading.Timer(0.2, ledger.start, (task(), "w1")).start()
+    assert [event.what for _, event in ledger.events("r1", wait_s=20)] == ["running"]
+
+
+def test_cancel_is_kept(ledger: Ledger) -> None:
+    """The wish to stop is in the ledger, for workers that start later."""
+    ledger.accept([task()], plan())
+    assert not ledger.cancelled("r1")
+    ledger.cancel("r1")
+    assert ledger.cancelled("r1")
+    assert not ledger.cancelled(None)
+
+
+def test_oldest_runs_are_forgotten_first(ledger: Ledger) -> None:
+    """The list of runs is bounded by max_runs, newest first."""
+    for number in range(5):
+        ledger.accept([task(f"t{number}", f"r{number}")], plan(f"r{number}", (f"t{number}",), created_at=number))
+    assert ledger.runs(10) == ("r4", "r3", "r2")
+
+
+def test_everything_expires(ledger: Ledger, valkey: redis.Redis) -> None:
+    """No key of a run stays for ever."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w1")
+    ledger.finish(task(), TestingResult(status=Status.COMPLETED))
+    keys = [key for key in valkey.scan_iter("tta:*") if key != b"tta:runs"]
+    assert len(keys) == 3
+    assert all(valkey.ttl(key) > 0 for key in keys)
+
+
+def test_unknown_ids_are_told(ledger: Ledger) -> None:
+    """Asking for what does not exist is one clear error."""
+    with pytest.raises(RecordMissing, match="No task nope"):
+        ledger.task("nope")
+    with pytest.raises(RecordMissing, match="No run nope"):
+        ledger.run("nope")
+    with pytest.raises(RecordMissing, match="No run nope"):
+        ledger.cancel("nope")
+
+
+def test_result_reads_back_typed(ledger: Ledger) -> None:
+    """A result comes back as its own type, with its error."""
+    result = TestingResult(status=Status.FAILED, error=ErrorInfo(type="EngineFailed", message="no", hint="do"))
+    ledger.accept([task()], plan())
+    ledger.finish(task(), result)
+    assert ledger.task("t1").result == result
+
+
+def test_unreachable_redis_is_one_error_without_the_password() -> None:
+    """A ledger whose Redis is down says so, and shows no password."""
+    gone = Settings(broker_url=SecretStr("redis://:geheim@127.0.0.1:1/0"))
+    with pytest.raises(StoreUnavailable) as caught:
+        Ledger.connect(gone).runs()
+    assert "redis://127.0.0.1:1/0 does not answer" in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:p@ss@host:1/0", "redis://host:1/0"),
+        ("rediss://user:pw@host/1", "rediss://host/1"),
+        ("redis://host", "redis://host"),
+        ("", ""),
+    ],
+)
+def test_without_password(url: str, shown: str) -> None:
+    """No part of user or password is left."""
+    assert without_password(url) == shown

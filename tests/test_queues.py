@@ -1,0 +1,33 @@
+"""Queues and priorities."""
+
+from __future__ import annotations
+
+import pytest
+
+from tta_tasks.queues import NAMES, QUEUES, ROUTES, Priority, named_priority, transport_priority
+from tta_tasks.tasks import DECLARED
+
+
+@pytest.mark.parametrize(("transport", "descending"), [("redis", False), ("amqp", True)])
+def test_priorities_keep_their_order_on_every_transport(transport: str, descending: bool) -> None:  # noqa: FBT001
+    """Most urgent first: the lowest number on Redis, the highest on RabbitMQ."""
+    numbers = [transport_priority(priority, transport) for priority in Priority]
+    assert numbers == sorted(set(numbers), reverse=descending)
+    assert [named_priority(number, transport) for number in numbers] == list(Priority)
+
+
+def test_rabbitmq_quorum_levels() -> None:
+    """CRITICAL and HIGH are above 4, where a quorum queue's high level begins; the others are not."""
+    high = [priority for priority in Priority if transport_priority(priority, "amqp") > 4]
+    assert high == [Priority.CRITICAL, Priority.HIGH]
+
+
+def test_every_declared_task_has_a_queue() -> None:
+    """No task falls to a default queue that nobody thought of."""
+    assert {task.name for task in DECLARED.values()} == set(ROUTES)
+    assert set(ROUTES.values()) == set(NAMES)
+
+
+def test_queues_do_not_share_an_exchange() -> None:
+    """A message for one queue reaches no other."""
+    assert {(queue.exchange.name, queue.routing_key) for queue in QUEUES} == {(name, name) for name in NAMES}

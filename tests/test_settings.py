@@ -1,0 +1,61 @@
+"""Settings: read once, from the environment, and consistent."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tta_tasks import stack
+from tta_tasks.celery import configuration
+from tta_tasks.errors import SettingsError
+from tta_tasks.settings import Settings, settings
+from tta_tasks.stack import Stack
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TTA_RETENTION_S", "soon", "TTA_RETENTION_S"),
+        ("TTA_MAX_RUNS", "0", "TTA_MAX_RUNS"),
+        ("TTA_BROKER_URL", "amqp://guest@127.0.0.1", "TTA_RESULT_URL must name a Redis"),
+        ("TTA_RETENTION_S", "100", "longer than TTA_TASK_TIMEOUT_S"),
+    ],
+)
+def test_wrong_settings_name_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    """A variable that does not hold is named, and its value is not shown."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said):
+        settings()
+
+
+def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printing the settings shows no password."""
+    monkeypatch.setenv("TTA_BROKER_URL", "redis://:geheim@127.0.0.1/0")
+    assert "geheim" not in repr(settings())
+    assert settings().redis == "redis://:geheim@127.0.0.1/0"
+
+
+def test_local_stack_completes_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a broker URL, the stack that runs in the state folder is taken; a dead one's file is not."""
+    monkeypatch.setenv("TTA_STATE_DIR", str(tmp_path))
+    running = Stack(pid=os.getpid(), broker_url="redis://127.0.0.1:7/0", slots=1, kept=False, started_at=time.time())
+    stack.write(tmp_path, running)
+    assert (tmp_path / stack.FILE).stat().st_mode & 0o077 == 0
+    assert settings().broker == "redis://127.0.0.1:7/0"
+    settings.cache_clear()
+    stack.write(tmp_path, running.model_copy(update={"pid": 2**22 + 1}))
+    assert settings().broker == ""
+
+
+def test_what_must_hold_between_settings() -> None:
+    """Chords outlive tasks, leases are renewed well within their timeout, and only JSON is read."""
+    celery = configuration(Settings())
+    assert celery["result_chord_expires"] >= celery["result_expires"] >= celery["task_time_limit"]
+    assert celery["task_time_limit"] > celery["task_soft_time_limit"]
+    assert celery["accept_content"] == ["json"]
+    assert celery["task_acks_late"]
+    assert celery["task_reject_on_worker_lost"]
+    assert celery["broker_transport_options"]["socket_timeout"] > 1
