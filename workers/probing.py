@@ -49,6 +49,8 @@ class Case:
 
     #: pytest's node id.
     id: str
+    #: Its place among all tests, before any shuffling.
+    position: int
     #: Absolute path of its file.
     file: str
     #: Name of the function, and of the class around it.
@@ -68,6 +70,11 @@ class Case:
     def name(self) -> str:
         """The node id without the file."""
         return self.id.partition("::")[2]
+
+    @property
+    def key(self) -> str:
+        """The function, with its class where it has one: ``TestParser::test_empty``."""
+        return f"{self.owner}::{self.function}" if self.owner else self.function
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def observe_suite(
     """As :func:`run_suite`, with the single tests and, on demand, what each executed."""
     config = Config(
         mode="suite",
-        args=_arguments(workspace, paths, deselect),
+        args=_arguments(workspace, paths),
+        deselect=list(deselect),
         measure=module_files(workspace) if coverage else {},
         contexts=contexts,
         seed=around.seed,
@@ -91,12 +92,10 @@ def module_files(workspace: Workspace) -> dict[str, str]:
     return {module.path: str(workspace.project / module.path) for module in workspace.component.modules}
 
 
-def _arguments(workspace: Workspace, paths: Sequence[str] | None, deselect: Sequence[str]) -> list[str]:
+def _arguments(workspace: Workspace, paths: Sequence[str] | None) -> list[str]:
     if paths is None:
         paths = [workspace.component.tests] if workspace.tests.exists() else []
-    if not paths:
-        return []
-    return [*(f"--deselect={node}" for node in deselect), *paths]
+    return list(paths)
 
 
 def _report(component: Component, probed: Probed) -> SuiteReport:

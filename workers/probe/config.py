@@ -51,6 +51,8 @@ class Config:
     watch: list[str] = field(default_factory=list)
     #: Shuffles the tests; ``None`` keeps their order.
     seed: int | None = None
+    #: Node ids that are not run.
+    deselect: list[str] = field(default_factory=list)
     #: Seconds one test may take (``isolate``).
     case_timeout_s: float = 10.0
     mutation: Mutation | None = None

@@ -37,6 +37,7 @@ class Recorder:
         self.journal = journal
         self.config = config
         self.switch = switch
+        self.positions: dict[str, int] = {}
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Which file is being imported."""
@@ -50,7 +51,10 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """The order asked for."""
+        """What was asked for, in the order asked for."""
+        self.positions = {item.nodeid: position for position, item in enumerate(items)}
+        # Exact, unlike ``--deselect``, which takes prefixes.
+        items[:] = [item for item in items if item.nodeid not in self.config.deselect]
         if self.config.seed is not None:
             items[:] = shuffled(items, lambda item: str(item.path), self.config.seed)
 
@@ -62,6 +66,7 @@ class Recorder:
             self.journal.write(
                 "collected",
                 id=item.nodeid,
+                position=self.positions[item.nodeid],
                 file=str(item.path),
                 function=getattr(item, "originalname", None) or item.name,
                 owner=owner.__name__ if owner else "",
