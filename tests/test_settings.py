@@ -20,6 +20,7 @@ from tta_tasks.stack import Stack
     [
         ("TTA_RETENTION_S", "soon", "TTA_RETENTION_S"),
         ("TTA_MAX_RUNS", "0", "TTA_MAX_RUNS"),
+        ("TTA_BROKER_URL", "localhost:6379", "TTA_BROKER_URL: .* must begin with one of redis://"),
         ("TTA_BROKER_URL", "amqp://guest@127.0.0.1", "TTA_RESULT_URL must name a Redis"),
         ("TTA_RETENTION_S", "100", "longer than TTA_TASK_TIMEOUT_S"),
     ],

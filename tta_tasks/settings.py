@@ -9,11 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tta_tasks import stack
 from tta_tasks.errors import SettingsError
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
+AMQP_SCHEMES = ("amqp", "amqps")
 
 
 class Settings(BaseSettings):
@@ -61,6 +64,15 @@ class Settings(BaseSettings):
     #: Bounds of one command in the sandbox.
     sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
     suite_timeout_s: float = Field(default=600.0, gt=0)
+
+    @field_validator("broker_url", "result_url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        known = REDIS_SCHEMES if info.field_name == "result_url" else (*REDIS_SCHEMES, *AMQP_SCHEMES)
+        scheme, separator, _ = url.get_secret_value().partition("://")
+        if url.get_secret_value() and (not separator or scheme not in known):
+            raise ValueError(f"a URL must begin with one of {', '.join(f'{name}://' for name in known)}")
+        return url
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
