@@ -1,0 +1,1 @@
+"""Generators: engines that propose tests for one module. Each is found by an entry point."""

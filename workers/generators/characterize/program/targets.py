@@ -1,0 +1,222 @@
+"""What there is to call: public functions, classes, their methods, properties and operators."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from .case import Argument, Call
+from .names import Names
+from .tracer import all_codes
+
+#: An expression for each parameter; ``None`` leaves it out.
+Vector = tuple["str | None", ...]
+
+#: How the special methods are written by a person.
+OPERATORS: dict[str, tuple[str, bool]] = {
+    "__len__": ("len({self})", False),
+    "__contains__": ("{0} in {self}", False),
+    "__getitem__": ("{self}[{0}]", False),
+    "__setitem__": ("{self}[{0}] = {1}", True),
+    "__delitem__": ("del {self}[{0}]", True),
+    "__iter__": ("iter({self})", False),
+    "__reversed__": ("reversed({self})", False),
+    "__call__": ("{self}({args})", False),
+    "__str__": ("str({self})", False),
+    "__repr__": ("repr({self})", False),
+    "__bool__": ("bool({self})", False),
+    "__int__": ("int({self})", False),
+    "__float__": ("float({self})", False),
+    "__index__": ("range({self})", False),
+    "__hash__": ("hash({self}) == hash({self})", False),
+    "__abs__": ("abs({self})", False),
+    "__neg__": ("-{self}", False),
+    "__pos__": ("+{self}", False),
+    "__invert__": ("~{self}", False),
+    "__enter__": ("{self}", False),
+    "__copy__": ("copy.copy({self})", False),
+    "__deepcopy__": ("copy.deepcopy({self})", False),
+    "__reduce__": ("pickle.loads(pickle.dumps({self}))", False),
+    "__getstate__": ("pickle.loads(pickle.dumps({self}))", False),
+    "__format__": ("format({self}, {0})", False),
+    "__round__": ("round({self}, {0})", False),
+    "__next__": ("next({self})", False),
+}
+for _name, _sign in {
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "add": "+", "sub": "-", "mul": "*",
+    "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "and": "&", "or": "|", "xor": "^", "matmul": "@",
+    "lshift": "<<", "rshift": ">>",
+}.items():  # fmt: skip
+    OPERATORS[f"__{_name}__"] = (f"{{self}} {_sign} {{0}}", False)
+    OPERATORS[f"__r{_name}__"] = (f"{{0}} {_sign} {{self}}", False)
+    OPERATORS[f"__i{_name}__"] = (f"{{self}} {_sign}= {{0}}", True)
+
+
+@dataclass
+class Parameter:
+    """A parameter and what it may be given."""
+
+    name: str
+    kind: inspect._ParameterKind
+    required: bool
+    default: Any = inspect.Parameter.empty
+    annotation: Any = inspect.Parameter.empty
+    pool: list[str] = field(default_factory=list)
+    #: What is thought to fit, see :mod:`.infer`.
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def variadic(self) -> bool:
+        """``*args`` or ``**kwargs``."""
+        return self.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+@dataclass
+class Target:
+    """Something to call, and what is known of it so far."""
+
+    label: str
+    #: See :class:`~.case.Call`.
+    template: str
+    function: Callable[..., Any] | None
+    parameters: list[Parameter]
+    statement: bool = False
+    #: The class it is called on an instance of, or that it makes an instance of.
+    owner: type | None = None
+    #: ``function``, ``constructor``, ``factory`` (static and class methods) or ``method``.
+    role: str = "function"
+    #: Lines of its body.
+    lines: frozenset[int] = frozenset()
+    #: Inputs that were worth it: ``(receiver, vector)``.
+    corpus: list[tuple[str, Vector]] = field(default_factory=list)
+    seeds: list[Vector] = field(default_factory=list)
+
+    def call(self, vector: Vector) -> Call:
+        """The call with these arguments."""
+        arguments, keywords_only = [], False
+        for parameter, source in zip(self.parameters, vector, strict=True):
+            if source is None:
+                keywords_only = keywords_only or not parameter.variadic
+                continue
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                if keywords_only or source == "[]":
+                    continue
+                style = "*"
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                if source == "{}":
+                    continue
+                style = "**"
+            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
+                parameter.required and not keywords_only and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            ):
+                style = "positional"
+            else:
+                style, keywords_only = "keyword", True
+            arguments.append(Argument(parameter.name, source, style))
+        return Call(self.template, tuple(arguments), self.statement)
+
+
+def discover(names: Names) -> list[Target]:
+    """The targets of a module, functions and constructors first, in the order of their names."""
+    module, found = names.module, []
+    for name in names.public():
+        thing = getattr(module, name)
+        if inspect.isclass(thing):
+            if thing.__module__ == module.__name__:
+                found += _of_class(thing, name)
+        elif callable(thing) and _defined_in(thing, module.__name__):
+            template = f"{name}({{args}})"
+            if asyncio.iscoroutinefunction(thing) or inspect.iscoroutinefunction(thing):
+                template = f"asyncio.run({template})"
+            found.append(Target(name, template, thing, _parameters(thing, 0), lines=_lines(thing)))
+    return sorted(found, key=lambda target: ("constructor", "factory", "function", "method").index(target.role))
+
+
+def _defined_in(thing: Any, module: str) -> bool:
+    return getattr(thing, "__module__", None) == module or getattr(type(thing), "__module__", None) == module
+
+
+def _of_class(cls: type, name: str) -> Iterator[Target]:
+    if issubclass(cls, enum.Enum):
+        yield Target(name, f"{name}({{args}})", None, [_plain("value")], owner=cls, role="constructor")
+    elif not inspect.isabstract(cls):
+        initialiser = cls.__dict__.get("__init__") or cls.__dict__.get("__new__")
+        lines = _lines(initialiser) | _lines(getattr(cls.__dict__.get("__new__"), "__func__", None))
+        yield Target(name, f"{name}({{args}})", cls, _parameters(cls, 0), owner=cls, role="constructor", lines=lines)
+    if issubclass(cls, BaseException):
+        members = {k: v for k, v in vars(cls).items() if not k.startswith("__") or k == "__str__"}
+    else:
+        members = dict(vars(cls))
+    for attribute, member in sorted(members.items()):
+        yield from _of_member(cls, name, attribute, member)
+
+
+def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Target]:
+    label = f"{name}.{attribute}"
+    if isinstance(member, (staticmethod, classmethod)):
+        if not attribute.startswith("_"):
+            bound = getattr(cls, attribute)
+            template = f"{label}({{args}})"
+            yield Target(label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound))
+    elif attribute in OPERATORS and inspect.isfunction(member):
+        template, statement = OPERATORS[attribute]
+        parameters = _parameters(member, 1) if "{args}" in template else _operands(member, template)
+        yield Target(label, template, member, parameters, statement, cls, "method", _lines(member))
+    elif attribute.startswith("_"):
+        return
+    elif isinstance(member, property):
+        yield Target(label, f"{{self}}.{attribute}", member.fget, [], False, cls, "method", _lines(member.fget))
+        if member.fset is not None:
+            template, value = f"{{self}}.{attribute} = {{0}}", _parameters(member.fset, 1)
+            yield Target(label, template, member.fset, value, True, cls, "method", _lines(member.fset))
+    elif inspect.isroutine(member) and inspect.isfunction(inspect.unwrap(member)):
+        template = f"{{self}}.{attribute}({{args}})"
+        if inspect.iscoroutinefunction(member):
+            template = f"asyncio.run({template})"
+        yield Target(label, template, member, _parameters(member, 1), False, cls, "method", _lines(member))
+    elif hasattr(member, "__get__") and hasattr(member, "func"):
+        yield Target(label, f"{{self}}.{attribute}", member.func, [], False, cls, "method", _lines(member.func))
+
+
+def _operands(member: Any, template: str) -> list[Parameter]:
+    count = template.count("{0}") + template.count("{1}")
+    found = [p for p in _parameters(member, 1) if not p.variadic][:count]
+    return found if len(found) == count else [_plain(f"operand{index}") for index in range(count)]
+
+
+def _plain(name: str) -> Parameter:
+    return Parameter(name, inspect.Parameter.POSITIONAL_ONLY, required=True)
+
+
+def _parameters(function: Any, skip: int) -> list[Parameter]:
+    try:
+        declared = list(inspect.signature(function).parameters.values())[skip:]
+    except (ValueError, TypeError):
+        return []
+    return [
+        Parameter(
+            p.name,
+            p.kind,
+            p.default is p.empty and p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD},
+            p.default,
+            p.annotation,
+        )
+        for p in declared
+    ]
+
+
+def _lines(function: Any) -> frozenset[int]:
+    """The lines of a function's body, without its ``def``."""
+    try:
+        code = inspect.unwrap(function).__code__ if function is not None else None
+    except (AttributeError, ValueError):
+        return frozenset()
+    if not isinstance(code, CodeType):
+        return frozenset()
+    lines = {line for item in all_codes(code) for _, _, line in item.co_lines() if line}
+    return frozenset(lines - {code.co_firstlineno})

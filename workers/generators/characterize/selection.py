@@ -1,0 +1,45 @@
+"""Which of the recorded cases are worth a reader's time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from workers.generators.characterize.program.case import Case
+
+#: Cases of one target kept although they reach nothing new: they show another outcome.
+_EXTRAS = 4
+
+
+def select(cases: Sequence[Case]) -> list[Case]:
+    """The plainest cases that together reach all that was reached, and a few that show other outcomes."""
+    reached: set[str] = set()
+    chosen, others = [], []
+    for case in sorted(cases, key=cost):
+        if set(case.features) <= reached:
+            others.append(case)
+        else:
+            reached.update(case.features)
+            chosen.append(case)
+    shown = {(case.target, _outcome(case)) for case in chosen}
+    extras: Counter[str] = Counter()
+    for case in others:
+        outcome = (case.target, _outcome(case))
+        if outcome not in shown and extras[case.target] < _EXTRAS and not case.history:
+            extras[case.target] += 1
+            shown.add(outcome)
+            chosen.append(case)
+    return chosen
+
+
+def cost(case: Case) -> tuple[float, str]:
+    """How hard a case is to read; firm checks are better than vague ones."""
+    length = len(case.receiver) + sum(len(call.source()) for call in (*case.history, case.call))
+    strange = sum(not character.isascii() or character == "\\" for character in case.key)
+    vague = any(check.how in {"type", "enter"} for check in case.checks)
+    unsaid = bool(case.raises) and not case.message
+    return length + 40 * len(case.history) + 4 * strange + 60 * vague + 30 * unsaid, case.key
+
+
+def _outcome(case: Case) -> str:
+    return case.raises + case.message or "|".join(f"{check.subject}{check.expected}" for check in case.checks)
