@@ -280,7 +280,7 @@ def test_nothing_to_take(tmp_path: Path, make: Callable[[Path], None]) -> None:
 def test_broken_repository_is_not_taken_for_a_folder(repository: Path) -> None:
     """Where git fails in a work tree its own words are shown; we do not fall back to taking everything."""
     (repository / ".git" / "index").write_bytes(b"garbage")
-    with pytest.raises(SnapshotError, match="git cannot list the files"):
+    with pytest.raises(SnapshotError, match="git cannot read"):
         _take(repository)
 
 

@@ -73,10 +73,13 @@ def git(
             timeout=TIMEOUT_S,
             check=False,
         )
-    except FileNotFoundError as fault:
-        raise error("The program git was not found.", "Install git and put it on PATH.") from fault
+    except OSError as fault:
+        if fault.filename == "git":
+            raise error("The program git was not found.", "Install git and put it on PATH.") from fault
+        raise GitFailed(f"{fault.filename}: {fault.strerror}") from fault
     except subprocess.TimeoutExpired as fault:
         raise error(f"git {arguments[0]} did not end within {TIMEOUT_S:.0f} s.", "Is the disk reachable?") from fault
     if done.returncode:
-        raise GitFailed(done.stderr.decode(errors="replace").strip()[-2000:])
+        said = done.stderr.decode(errors="replace").splitlines()
+        raise GitFailed("; ".join(line.removeprefix("error: ").removeprefix("fatal: ") for line in said)[-2000:])
     return done.stdout

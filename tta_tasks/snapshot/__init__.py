@@ -100,8 +100,5 @@ def _commit(root: Path) -> tuple[str, bool]:
         commit = git("rev-parse", "--verify", "--quiet", "HEAD", cwd=root, error=SnapshotError).decode().strip()
     except GitFailed:
         return "", False  # nothing was committed yet
-    status = git(
-        "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "--", ".",
-        cwd=root, error=SnapshotError,
-    )  # fmt: skip
+    status = files.git_in(root, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "--", ".")
     return commit, bool(status)

@@ -166,18 +166,25 @@ def in_work_tree(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in (root, *root.parents))
 
 
+def git_in(root: Path, *arguments: str) -> bytes:
+    """What git says about the work tree that holds ``root``.
+
+    Raises:
+        SnapshotError: It refuses.
+    """
+    try:
+        return git(*arguments, cwd=root, error=SnapshotError)
+    except GitFailed as error:
+        raise SnapshotError(f"git cannot read {root}: {error}.", "Is it a sound work tree of yours?") from error
+
+
 def tracked(root: Path) -> Listing:
     """The files below ``root`` that git tracks, as they are in the working tree.
 
     Raises:
         SnapshotError: git refuses.
     """
-    try:
-        records = git("ls-files", "-z", "--stage", cwd=root, error=SnapshotError).split(b"\0")[:-1]
-    except GitFailed as error:
-        raise SnapshotError(
-            f"git cannot list the files of {root}: {error}", "Is it a sound work tree of yours?"
-        ) from error
+    records = git_in(root, "ls-files", "-z", "--stage").split(b"\0")[:-1]
     paths, submodules = [], {}
     for record in records:
         described, _, name = record.partition(b"\t")
@@ -191,7 +198,7 @@ def tracked(root: Path) -> Listing:
 
 def untracked_modules(root: Path) -> list[str]:
     """Python files below ``root`` that git neither tracks nor ignores."""
-    names = git("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py", cwd=root, error=SnapshotError)
+    names = git_in(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
     return [path for path in map(os.fsdecode, names.split(b"\0")[:-1]) if not is_junk(path)]
 
 
