@@ -1,0 +1,61 @@
+"""Refactors a component's source; what changes behaviour is taken back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from tta_tasks import patches, plugins
+from tta_tasks.errors import EngineFailed, TtaError, UnknownEngine
+from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
+from tta_tasks.protocols import Refactorer, Workspace
+from workers import tooling
+from workers.context import Context
+from workers.verification import Verification
+
+#: What ``auto`` stands for.
+DEFAULT_ENGINE = "embedded"
+
+
+def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
+    """Refactor; the patch changes source files only.
+
+    Raises:
+        UnknownEngine: The engine is not installed, or cannot work here.
+        EngineFailed: It gave up, or what it left behind does not hold.
+    """
+    engine = _engine(request.engine)
+    with context.workspace(request) as before:
+        # The original stays out of the reach of what is run.
+        work = replace(before, root=before.scratch / "tree", scratch=before.scratch / "beside")
+        work.scratch.mkdir()
+        shutil.copytree(before.root, work.root, symlinks=True)
+        verify = Verification(before, work, _baseline(request, context))
+        outcome = engine.refactor(work, verify)
+        if context.cancelled():  # what was cut short must not pass for a verdict
+            raise TtaError("The run was cancelled.")
+        if reason := verify():
+            raise EngineFailed(f"The refactoring by {engine.name!r} was not kept: it {reason}.")
+        patch = patches.diff(before.root, work.root, only=_sources(work))
+        return RefactoringResult(
+            status=Status.COMPLETED,
+            engine=f"{engine.name} {engine.version}",
+            steps=outcome.steps,
+            patch=context.store.put(patch) if patch else None,
+        )
+
+
+def _engine(name: str) -> Refactorer:
+    wanted = DEFAULT_ENGINE if name == "auto" else name
+    engine: Refactorer = plugins.load(plugins.REFACTORERS, wanted)()
+    if reason := engine.available():
+        raise UnknownEngine(f"The refactorer {wanted!r} cannot work on this host: {reason}.")
+    return engine
+
+
+def _baseline(request: RefactoringRequest, context: Context) -> SuiteReport | None:
+    return next((r.suite for r in context.results(request.needs) if isinstance(r, TestingResult)), None)
+
+
+def _sources(workspace: Workspace) -> list[str]:
+    return [file.relative_to(workspace.root).as_posix() for file in tooling.source_files(workspace)]
