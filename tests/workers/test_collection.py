@@ -1,0 +1,311 @@
+"""Refactoring and collection as stages: on real trees, through a real ledger, store, environment and suite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import redis
+
+from tta_tasks import patches
+from tta_tasks.ledger import Ledger
+from tta_tasks.models import (
+    CollectionRequest,
+    CollectionResult,
+    Component,
+    ErrorInfo,
+    Gates,
+    GenerationResult,
+    Module,
+    RefactoringRequest,
+    RefactoringResult,
+    Result,
+    Stage,
+    Status,
+    SuiteReport,
+    Target,
+    TaskRecord,
+    TestFailure,
+    TestingRequest,
+    TestingResult,
+)
+from tta_tasks.settings import settings
+from tta_tasks.snapshot import pack, unpack
+from workers.combination import Choice, settle
+from workers.context import Context
+from workers.stages import collection, refactoring
+
+LIMITS = {"max_bytes": 1 << 24, "max_files": 1000}
+MODULE = Module(name="calc", path="calc.py")
+COMPONENT = Component(name="calc", modules=(MODULE,), requires_python=">=3.10")
+
+SOURCE = """\
+def sign(n):
+    if n < 0:
+        return -1
+    else:
+        return 1
+
+
+def show(n):
+    return "n={}".format(n)
+"""
+TIDIER = SOURCE.replace("    else:\n        return 1", "    return 1")
+USERS = "import calc\n\n\ndef test_show():\n    assert calc.show(1) == 'n=1'\n"
+TREE = {"calc.py": SOURCE, "tests/test_users.py": USERS}
+POSITIVE = "import calc\n\n\ndef test_positive():\n    assert calc.sign(2) == 1\n"
+NEGATIVE = "import calc\n\n\ndef test_negative():\n    assert calc.sign(-2) == -1\n"
+WRONG = "import calc\n\n\ndef test_wrong():\n    assert calc.sign(0) == 0\n"
+
+
+class Bench:
+    """A context, and what is needed to give it work."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ledger = Ledger.connect(settings())
+        self.request = TestingRequest(snapshot="0" * 64, component=COMPONENT)
+        self.context = Context(self._record("this", Stage.COLLECTION), self.ledger, settings())
+
+    def snapshot(self, files: Mapping[str, str]) -> str:
+        """A tree of ``files``, in the store."""
+        return self.context.store.put(pack(self.tree(files), **LIMITS).data)
+
+    def tree(self, files: Mapping[str, str]) -> Path:
+        """A new folder with ``files``."""
+        tree = self.folder / str(time.monotonic_ns())
+        for path, text in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        return tree
+
+    def patch(self, files: Mapping[str, str], before: Mapping[str, str] = TREE) -> str:
+        """The patch that adds or changes ``files``, in the store."""
+        return self.context.store.put(patches.diff(self.tree(before), self.tree({**before, **files})))
+
+    def files(self, digest: str | None) -> dict[str, str]:
+        """A stored tree as files."""
+        assert digest
+        tree = self.folder / digest
+        unpack(self.context.store.get(digest), tree, **LIMITS)
+        return {p.relative_to(tree).as_posix(): p.read_text() for p in tree.rglob("*") if p.is_file()}
+
+    def done(self, *results: Result) -> tuple[str, ...]:
+        """Put results into the ledger; answer the ids of their tasks."""
+        return tuple(self._finish(f"task-{number}", result) for number, result in enumerate(results))
+
+    def _finish(self, task_id: str, result: Result) -> str:
+        record = self._record(task_id, Stage.GENERATION)
+        self.ledger.accept([record])
+        self.ledger.start(record, "")
+        assert self.ledger.finish(record, result)
+        return task_id
+
+    def _record(self, task_id: str, stage: Stage) -> TaskRecord:
+        return TaskRecord(
+            id=task_id, run_id=None, name="", stage=stage, label="", queue="", priority="", submitted_at=0,
+            request=self.request,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for all tests here, so that the environment is made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, cache: Path, valkey_url: str, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A context on a real store and ledger, both empty."""
+    assert not valkey.dbsize()
+    monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
+    monkeypatch.setenv("TTA_CACHE_DIR", str(cache))
+    return Bench(tmp_path)
+
+
+def generated(bench: Bench, files: Mapping[str, str]) -> GenerationResult:
+    return GenerationResult(status=Status.COMPLETED, module=MODULE, patch=bench.patch(files))
+
+
+def refactored(bench: Bench, source: str) -> RefactoringResult:
+    return RefactoringResult(status=Status.COMPLETED, patch=bench.patch({"calc.py": source}))
+
+
+def collect(bench: Bench, *results: Result, coverage: float = 50) -> CollectionResult:
+    request = CollectionRequest(
+        snapshot=bench.snapshot(TREE),
+        component=COMPONENT,
+        needs=bench.done(*results),
+        target=Target.STAGING,
+        gates=Gates(coverage=coverage, lint=True),
+    )
+    return collection.run(request, bench.context)
+
+
+def test_what_holds_together_is_one_tree_and_two_patches(bench: Bench) -> None:
+    """The tree has the refactoring and all tests; the patches, tests first, lead from the snapshot to that tree."""
+    result = collect(
+        bench,
+        generated(bench, {"tests/test_positive.py": POSITIVE}),
+        generated(bench, {"tests/test_negative.py": NEGATIVE}),
+        refactored(bench, TIDIER),
+    )
+    expected = {**TREE, "calc.py": TIDIER, "tests/test_positive.py": POSITIVE, "tests/test_negative.py": NEGATIVE}
+    assert (result.status, result.error, result.dropped) == (Status.COMPLETED, None, ())
+    assert bench.files(result.tree) == expected
+    assert result.coverage_after == 100
+    tree = bench.tree(TREE)
+    assert result.tests_patch
+    assert result.refactoring_patch
+    assert patches.apply(bench.context.store.get(result.tests_patch), tree) == (
+        "tests/test_negative.py",
+        "tests/test_positive.py",
+    )
+    assert patches.apply(bench.context.store.get(result.refactoring_patch), tree) == ("calc.py",)
+    assert pack(tree, **LIMITS).digest == result.tree
+
+
+def test_a_refactoring_that_breaks_a_test_is_dropped(bench: Bench) -> None:
+    """The tests stay, the source stays as it was, and the reason names what failed."""
+    result = collect(
+        bench,
+        generated(bench, {"tests/test_negative.py": NEGATIVE}),
+        refactored(bench, SOURCE.replace("return -1", "return -2")),
+    )
+    assert bench.files(result.tree) == {**TREE, "tests/test_negative.py": NEGATIVE}
+    assert result.refactoring_patch is None
+    assert [drop.what for drop in result.dropped] == ["refactoring"]
+    assert "with it, 1 test fails: tests/test_negative.py::test_negative" in result.dropped[0].reason
+
+
+def test_only_the_test_file_that_fails_is_dropped(bench: Bench) -> None:
+    """The other test file and the refactoring, which first was suspected, are kept; so are the user's tests."""
+    result = collect(
+        bench,
+        generated(bench, {"tests/test_wrong.py": WRONG, "tests/test_negative.py": NEGATIVE}),
+        refactored(bench, TIDIER),
+    )
+    assert bench.files(result.tree) == {**TREE, "calc.py": TIDIER, "tests/test_negative.py": NEGATIVE}
+    assert [drop.what for drop in result.dropped] == ["tests/test_wrong.py"]
+    assert result.suite is not None
+    assert result.suite.green
+
+
+def test_failed_gates_say_by_how_much_and_what_to_do(bench: Bench) -> None:
+    """The result is a failure with figures and a way out; the tree is stored all the same."""
+    baseline = TestingResult(status=Status.COMPLETED, suite=SuiteReport())
+    result = collect(bench, baseline, generated(bench, {"tests/test_more.py": "import os\n" + POSITIVE}), coverage=95)
+    assert result.status is Status.FAILED
+    assert result.error is not None
+    assert result.error.type == "GatesFailed"
+    assert result.error.message == (
+        "The tree does not pass the gates of staging: coverage 75.0 % of 95 %; lint 2 new findings."
+    )
+    assert "write tests for calc.py (75 %)" in result.error.hint
+    assert "tests/test_more.py" in bench.files(result.tree)
+
+
+def test_what_failed_or_must_not_be_is_left_out(bench: Bench) -> None:
+    """A failed generation is passed over; tests that change source, or collide, are refused with the reason."""
+    result = collect(
+        bench,
+        GenerationResult(status=Status.FAILED, error=ErrorInfo(type="EngineFailed", message="no")),
+        generated(bench, {"calc.py": TIDIER}),
+        generated(bench, {"tests/test_a.py": POSITIVE}),
+        generated(bench, {"tests/test_a.py": NEGATIVE}),
+    )
+    assert bench.files(result.tree) == {**TREE, "tests/test_a.py": POSITIVE}
+    assert [drop.what for drop in result.dropped] == ["tests of calc", "tests of calc"]
+    assert "calc.py" in result.dropped[0].reason
+
+
+def test_refactoring_leaves_a_patch_of_the_source(bench: Bench) -> None:
+    """The stage's patch changes the module and nothing else, and its steps say what they did."""
+    request = RefactoringRequest(snapshot=bench.snapshot(TREE), component=COMPONENT)
+    result = refactoring.run(request, bench.context)
+    assert result.engine.startswith("embedded ")
+    assert [(step.name, step.outcome) for step in result.steps][:2] == [("pyupgrade", "kept"), ("ruff check", "kept")]
+    tree = bench.tree(TREE)
+    assert result.patch is not None
+    assert patches.apply(bench.context.store.get(result.patch), tree) == ("calc.py",)
+    assert 'return f"n={n}"' in (tree / "calc.py").read_text()
+
+
+def test_a_refactoring_that_a_test_notices_is_taken_back(bench: Bench) -> None:
+    """What the tests tell apart stays as it is, and no patch is left when nothing else was changed."""
+    watching = (
+        "import inspect\n\nimport calc\n\n\ndef test_source():\n    assert '.format' in inspect.getsource(calc)\n"
+    )
+    source = "def show(n):\n    return 'n={}'.format(n)\n"
+    files = {"calc.py": source, "tests/test_source.py": watching}
+    result = refactoring.run(RefactoringRequest(snapshot=bench.snapshot(files), component=COMPONENT), bench.context)
+    assert result.patch is None
+    dropped = [step for step in result.steps if step.outcome == "dropped"]
+    assert dropped
+    assert all(step.detail == "breaks tests: tests/test_source.py::test_source" for step in dropped)
+
+
+def test_nothing_to_refactor_is_no_patch(bench: Bench) -> None:
+    """Tidy source completes without a patch."""
+    request = RefactoringRequest(snapshot=bench.snapshot({"calc.py": "X = 1\n"}), component=COMPONENT)
+    result = refactoring.run(request, bench.context)
+    assert (result.status, result.patch) == (Status.COMPLETED, None)
+
+
+Red = Callable[[Choice], str]
+
+
+def trial(red: Red) -> Callable[[Choice], SuiteReport]:
+    """A suite where ``red`` names the test that fails, if any."""
+
+    def run(choice: Choice) -> SuiteReport:
+        failing = red(choice)
+        return (
+            SuiteReport(passed=1, failed=1, failures=(TestFailure(id=failing, message="E: no"),))
+            if failing
+            else SuiteReport(passed=1)
+        )
+
+    return run
+
+
+FILES = tuple(f"sub/tests/test_{letter}.py" for letter in "abcdefgh")
+EVERYTHING = Choice(FILES, refactoring=True)
+
+
+def test_a_file_that_spoils_others_is_found_by_halving() -> None:
+    """When the user's own test fails because of a generated file, that file goes, found in few runs."""
+    tried: list[Choice] = []
+
+    def red(choice: Choice) -> str:
+        tried.append(choice)
+        return "tests/test_users.py::test" if FILES[5] in choice.tests else ""
+
+    choice, report, dropped = settle(trial(red), EVERYTHING)
+    assert choice == Choice((*FILES[:5], *FILES[6:]), refactoring=True)
+    assert report.green
+    assert [drop.what for drop in dropped] == [FILES[5]]
+    assert len(tried) <= 8
+
+
+def test_tests_and_refactoring_can_both_be_to_blame() -> None:
+    """A failing file goes first; the refactoring goes, too, if it breaks what remains."""
+
+    def red(choice: Choice) -> str:
+        if FILES[1] in choice.tests:
+            return "tests/test_b.py::test"
+        return "tests/test_c.py::test" if choice.refactoring else ""
+
+    choice, report, dropped = settle(trial(red), EVERYTHING)
+    assert choice == Choice((FILES[0], *FILES[2:]), refactoring=False)
+    assert report.green
+    assert [drop.what for drop in dropped] == ["refactoring", FILES[1]]
+
+
+def test_nobody_is_blamed_for_what_fails_anyway() -> None:
+    """When the user's own test fails without any contribution, all are kept and the suite is told as it is."""
+    choice, report, dropped = settle(trial(lambda _choice: "tests/test_users.py::test"), EVERYTHING)
+    assert (choice, dropped) == (EVERYTHING, [])
+    assert not report.green
