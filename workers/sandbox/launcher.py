@@ -1,13 +1,14 @@
 """The first process inside the sandbox: confines itself, starts the command, reports its end, and ends its tree.
 
-Run as a script by our own interpreter (``python -I -S launcher.py FD -- ARGV...``), standard library only. ``FD`` is one
-end of a socket pair. The supervisor sends a job, one line of JSON; the launcher answers with one line:
-``{"error": why the command could not be started}`` or ``{"status": its exit status, negative for a signal}``. The
-supervisor's end is also the lifeline: once it is closed, by will or because the supervisor died, everything is ended.
+Run as a script by our own interpreter (``python -I -S launcher.py FD -- ARGV...``), standard library only. ``FD`` is
+one end of a socket pair. The supervisor sends a job, one line of JSON; the launcher answers with lines of JSON:
+``{"started": pid}``, then ``{"error": why there is no command}`` or ``{"status": exit status, negative: a signal}``.
+The supervisor's end is also the lifeline: once it is closed, by will or because the supervisor died, all is ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -16,6 +17,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 #: Longest wait, in seconds, for killed processes to vanish.
 REAPING_S = 10.0
@@ -31,37 +34,71 @@ def main() -> None:
     except ValueError:  # the supervisor died before it could say a word
         return
     wakeup = _wake_on_child()
+    try:
+        _confine(job)
+    except OSError as error:
+        _say(channel, {"error": f"the sandbox cannot be set up: {error}"})
+        return
     child = os.fork()
     if not child:
         _become(command, job, channel)
     _say(channel, {"started": child})
     _let_go_of_standard_streams()
+    _await_end(child, channel, wakeup)
+    if job.get("reaper"):
+        _end_tree(child)
+
+
+def _await_end(child: int, channel: socket.socket, wakeup: int) -> None:
+    """Wait until the command has ended, or is to be ended."""
     while True:
-        select.select([channel, wakeup], [], [])
-        if not _still_there(channel):
-            break
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            _say(channel, {"status": os.waitstatus_to_exitcode(status)})
-            break
-    _end_tree(child)
+        ready, _, _ = select.select([channel.fileno(), wakeup], [], [])
+        if channel.fileno() in ready and not _still_there(channel):
+            return
+        if wakeup in ready:
+            os.read(wakeup, 4096)
+        for pid, status in _reaped():
+            if pid == child:
+                _say(channel, {"status": os.waitstatus_to_exitcode(status)})
+                return
 
 
-def _become(command: list[str], job: dict[str, object], channel: socket.socket) -> None:
+def _kernel() -> Any:  # noqa: ANN401 - a module
+    """The calls to Linux; where they are needed only, since ``ctypes`` takes its time to load."""
+    sys.path.append(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes its time, too
+    import kernel  # type: ignore[import-not-found]  # noqa: PLC0415 - see above
+
+    return kernel
+
+
+def _confine(job: dict[str, Any]) -> None:
+    """What is done once, by the launcher, for all that follows."""
+    if "view" in job:
+        _kernel().restrict_view(**job["view"])
+    if job.get("loopback"):
+        _kernel().raise_loopback()
+    if job.get("reaper") and sys.platform == "linux":
+        _kernel().become_subreaper()
+
+
+def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> None:
     """Turn this process into the command."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.setsid()
-        os.chdir(str(job["cwd"]))
-        limits = job["rlimits"]
-        assert isinstance(limits, dict)  # noqa: S101 - our own supervisor wrote it
-        for name, bound in limits.items():
+        os.chdir(job["cwd"])
+        if "view" in job:
+            _kernel().drop_privileges()
+        if "landlock" in job:
+            _kernel().restrict_reach(**job["landlock"])
+        for name, bound in job["rlimits"].items():
             _limit(getattr(resource, name), bound)
-        os.execvp(command[0], command)  # noqa: S606 - no shell, on purpose
-    except OSError as error:
-        _say(channel, {"error": f"{error.strerror}: {error.filename or command[0]}"})
+        os.execvpe(command[0], command, job["env"])  # noqa: S606 - no shell, on purpose
+    except (OSError, ValueError) as error:
+        _say(channel, {"error": f"{getattr(error, 'strerror', None) or error}: {command[0]}"})
     finally:
         os._exit(127)
 
@@ -74,10 +111,8 @@ def _limit(which: int, bound: int) -> None:
 
 
 def _say(channel: socket.socket, message: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # nobody is left to hear it
         channel.sendall(json.dumps(message).encode() + b"\n")
-    except OSError:
-        pass  # nobody is left to hear it
 
 
 def _still_there(channel: socket.socket) -> bool:
@@ -90,12 +125,11 @@ def _still_there(channel: socket.socket) -> bool:
         return False
 
 
-def _wake_on_child() -> socket.socket:
-    """A socket that becomes readable when a child ends."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+def _wake_on_child() -> int:
+    """A descriptor that becomes readable when a child ends."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     return reader
 
@@ -107,32 +141,39 @@ def _let_go_of_standard_streams() -> None:
         os.dup2(null, stream)
 
 
+def _reaped() -> Iterator[tuple[int, int]]:
+    """Process id and status of each child that has ended, orphans that came to us among them."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
 def _end_tree(child: int) -> None:
-    """End the command and all that came of it."""
-    if os.getpid() == 1:
-        return  # the kernel ends a process namespace with its first process
+    """End all that came of the command, where no process namespace ends with us."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
     deadline = time.monotonic() + REAPING_S
-    while time.monotonic() < deadline:
-        for pid in {child, *_descendants()}:
-            _kill(pid)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(0.005)
+    while (descendants := _descendants()) and time.monotonic() < deadline:
+        for pid in descendants:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for _ in _reaped():
+            pass
 
 
-def _kill(pid: int) -> None:
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
-
-
-def _descendants() -> list[int]:
-    return []
+def _descendants() -> set[int]:
+    """All processes that come from this one; on Linux, where it is the parent of their orphans."""
+    children: dict[int, set[int]] = {}
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():  # noqa: PTH208 - see _kernel
+        with contextlib.suppress(ValueError, OSError), open(f"/proc/{int(name)}/stat", "rb") as stat:  # noqa: PTH123
+            parent = int(stat.read().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, set()).add(int(name))
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        new = {child for pid in new for child in children.get(pid, ())} - found
+        found |= new
+    return found
 
 
 if __name__ == "__main__":

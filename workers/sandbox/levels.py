@@ -1,21 +1,26 @@
-"""How a command is confined: one function a level, each of which says how its launcher is started and what it is told."""
+"""How a command is confined: one function a level, which says how its launcher is started and what it is told."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tta_tasks.errors import SandboxError
-
 LAUNCHER = Path(__file__).with_name("launcher.py")
 #: Our own interpreter without its virtual environment: the launcher needs the standard library only.
 PYTHON = Path(getattr(sys, "_base_executable", sys.executable))
-#: Covered by an empty folder where there is a private view of the file system: sockets of services, and secrets.
-HIDDEN = ("/run", *(f"~/{name}" for name in (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud",
-                                             ".config/gh", ".netrc", ".pypirc", ".git-credentials", ".npmrc")))  # fmt: skip
+LAUNCH = (str(PYTHON), "-I", "-S", str(LAUNCHER), "{channel}", "--")
+#: Replaced by the command's own temporary folder where it has a private view.
+PRIVATE = "/tmp"  # noqa: S108 - private
+SECRETS = (
+    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".netrc", ".pypirc",
+    ".git-credentials", ".npmrc",
+)  # fmt: skip
+#: Covered in a private view: sockets of services (a container engine's is as good as being root), and secrets.
+HIDDEN = ("/run", *(f"~/{name}" for name in SECRETS))
+#: Process ids the kernel does not give again once it has come to the end of them.
+RESERVED_IDS = 300
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class View:
     readable: tuple[Path, ...]
     #: Whether it may reach more than its own loopback.
     network: bool
+    #: Processes and threads.
+    processes: int
 
 
 @dataclass(frozen=True)
@@ -37,35 +44,60 @@ class Plan:
     """How the launcher is started."""
 
     argv: tuple[str, ...]
-    #: What the launcher is to do, beside what all levels do.
+    #: What the launcher is to do, beside what it does at all levels.
     job: dict[str, object]
     #: The command's temporary folder as it sees it.
     temporary: str
 
 
-def _launch() -> tuple[str, ...]:
-    return (str(PYTHON), "-I", "-S", str(LAUNCHER), "{channel}", "--")
-
-
-def process_group(view: View) -> Plan:
-    """Limits and an end in common, nothing more; runs anywhere."""
-    return Plan(argv=_launch(), job={}, temporary=str(view.temporary))
-
-
 def bubblewrap(view: View) -> Plan:
-    """A read-only file system, and processes, network and temporary folder of its own."""
-    bwrap = shutil.which("bwrap") or "bwrap"
-    argv = [bwrap, "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    """See ``MEANING``; the private view is made by bubblewrap."""
+    # --die-with-parent takes the thread that starts bubblewrap for its parent: the one that supervises, so it may.
+    argv = ["bwrap", "--die-with-parent", "--cap-drop", "ALL"]
     argv += ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if not view.network:
         argv.append("--unshare-net")
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for path in hidden():
         argv += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
-    argv += ["--bind", str(view.temporary), "/tmp"]  # noqa: S108 - this is what makes it private
+    argv += ["--bind", str(view.temporary), PRIVATE]
     for source, path, writable in mounts(view):
         argv += ["--bind" if writable else "--ro-bind", str(source), str(path)]
-    return Plan(argv=(*argv, "--", *_launch()), job={}, temporary="/tmp")  # noqa: S108 - private
+    return Plan(argv=(*_process_namespace(view), *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
+
+
+def namespaces(view: View) -> Plan:
+    """See ``MEANING``; the private view is made by the launcher."""
+    extra = ["-m", "-i", "-u", *([] if view.network else ["-n"])]
+    job: dict[str, object] = {
+        "view": {
+            "temporary": str(view.temporary),
+            "hidden": [str(path) for path in hidden()],
+            "mounts": [(str(source), str(path), writable) for source, path, writable in mounts(view)],
+        },
+        "loopback": not view.network,
+    }
+    return Plan(argv=(*_process_namespace(view, *extra), *LAUNCH), job=job, temporary=PRIVATE)
+
+
+def landlock(view: View) -> Plan:
+    """See ``MEANING``."""
+    writable = [str(path) for path in (view.temporary, *view.writable)]
+    rules = {"writable": writable, "network": view.network}
+    return Plan(argv=LAUNCH, job={"reaper": True, "landlock": rules}, temporary=str(view.temporary))
+
+
+def process_group(view: View) -> Plan:
+    """See ``MEANING``."""
+    return Plan(argv=LAUNCH, job={"reaper": True}, temporary=str(view.temporary))
+
+
+def _process_namespace(view: View, *more: str) -> tuple[str, ...]:
+    """What starts the following words as the first process of a namespace that ends with it."""
+    unshare = ("unshare", "--user", "--map-current-user", "--keep-caps", "--pid", "--fork", "--kill-child")
+    # Root is exempt from RLIMIT_NPROC, but not from this. Ids below 300 are not used again, so they do not count.
+    script = f'(echo {RESERVED_IDS + view.processes} > /proc/sys/kernel/pid_max) 2> /dev/null; exec "$@"'
+    return (*unshare, "--mount-proc", *more, "--", "sh", "-c", script, "sh")
 
 
 def hidden() -> list[Path]:
@@ -75,8 +107,6 @@ def hidden() -> list[Path]:
 
 def mounts(view: View) -> list[tuple[Path, Path, bool]]:
     """What to put into the view again, outer folders first: source, path, whether it may be written to."""
-    if absent := [path for path in view.writable if not path.exists()]:
-        raise SandboxError(f"{absent[0]} cannot be made writable in the sandbox: it does not exist.")
     replaced = [Path("/tmp"), *hidden()]  # noqa: S108 - replaced by a private one
     chosen = dict.fromkeys(view.writable, True)
     for path in sorted(view.readable, key=lambda path: len(path.parts)):
@@ -88,4 +118,27 @@ def mounts(view: View) -> list[tuple[Path, Path, bool]]:
 
 
 #: Strongest first.
-LEVELS: dict[str, Callable[[View], Plan]] = {"bubblewrap": bubblewrap, "process-group": process_group}
+LEVELS: dict[str, Callable[[View], Plan]] = {
+    "bubblewrap": bubblewrap,
+    "namespaces": namespaces,
+    "landlock": landlock,
+    "process-group": process_group,
+}
+_PRIVATE_VIEW = (
+    "a read-only file system but for its workspace, no network but its own loopback, no view of other processes,"
+    " secrets in the home folder covered"
+)
+#: What a command gets at each level, for a person.
+MEANING = {
+    "bubblewrap": _PRIVATE_VIEW,
+    "namespaces": _PRIVATE_VIEW,
+    "landlock": "no writing outside its workspace, no TCP connections to fixed ports; other files can be read and other"
+    " processes seen",
+    "process-group": "limits on time, memory and output only; it can write wherever the worker can",
+}
+#: What would give each level on a host that has it not.
+REMEDY = {
+    "bubblewrap": "install bubblewrap, and allow unprivileged user namespaces (in a container: its seccomp profile)",
+    "namespaces": "install util-linux, and allow unprivileged user namespaces (in a container: its seccomp profile)",
+    "landlock": "use Linux 6.2 or newer with Landlock among its security modules",
+}

@@ -19,8 +19,8 @@ from tta_tasks.errors import SandboxError
 
 #: How often the caller is asked whether to go on, in seconds.
 POLL_S = 1.0
-#: How long the launcher may take to end its tree before it is killed itself, in seconds.
-FAREWELL_S = 12.0
+#: How long the launcher may take to leave before it is killed, in seconds: alone, and with a tree to end before.
+FAREWELL_S, REAPING_S = 2.0, 12.0
 #: Bytes taken from a pipe at once.
 CHUNK = 1 << 16
 
@@ -72,6 +72,7 @@ class Supervisor:
             SandboxError: The first program of ``argv`` cannot be started.
         """
         self.stdout, self.stderr = Tail(keep), Tail(keep)
+        self._reaper = bool(job.get("reaper"))
         self._job = json.dumps(job).encode() + b"\n"
         self._input = memoryview(stdin.encode(errors="surrogateescape"))
         self._answer = bytearray()
@@ -102,11 +103,12 @@ class Supervisor:
         try:
             self._channel.close()  # the launcher's lifeline: it ends its tree and leaves
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(FAREWELL_S)
+                self._process.wait(REAPING_S if self._reaper else FAREWELL_S)
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+            self._end_orphan()
             self._close_streams()
 
     def watch(self, wall_s: float, cancelled: Callable[[], bool] | None) -> Stopped | None:
@@ -135,9 +137,7 @@ class Supervisor:
         Raises:
             SandboxError: The command did not start.
         """
-        said: dict[str, int | str] = {}
-        for line in self._answer.splitlines():
-            said |= json.loads(line)
+        said = self._said()
         if "error" in said:
             raise SandboxError(f"The command cannot be started: {said['error']}.")
         if "status" in said:
@@ -146,6 +146,20 @@ class Supervisor:
             return -signal.SIGKILL  # the launcher was ended together with its command
         reason = str(self.stderr).strip() or f"its launcher ended with status {self._process.returncode}"
         raise SandboxError(f"The sandbox cannot be set up: {reason}.", "`tta doctor` shows what this host can do.")
+
+    def _said(self) -> dict[str, int | str]:
+        """What the launcher answered so far."""
+        said: dict[str, int | str] = {}
+        for line in self._answer.splitlines():
+            said |= json.loads(line)
+        return said
+
+    def _end_orphan(self) -> None:
+        """End a command that killed its launcher; only one without a process namespace can have outlived it."""
+        started = self._said().get("started")
+        if self._reaper and started and self._process.returncode < 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(started), signal.SIGKILL)
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         for stream, tail in self._outputs():

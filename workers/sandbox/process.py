@@ -1,0 +1,174 @@
+"""The sandbox: what a command is given, at which level, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from tta_tasks.errors import SandboxError
+from tta_tasks.protocols import Completed, Limits
+from workers import scratch
+from workers.sandbox.levels import LAUNCHER, LEVELS, MEANING, PYTHON, REMEDY, View
+from workers.sandbox.supervisor import Supervisor
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+DEFAULT_LIMITS = Limits()
+
+
+@cache
+def detect_sandbox() -> ProcessSandbox:
+    """The strongest sandbox this host can give, found by trying; the same one for the life of the process.
+
+    Raises:
+        SandboxError: Not even the weakest works.
+    """
+    scratch.reap(_folders())
+    refused: dict[str, str] = {}
+    for level in LEVELS:
+        sandbox = ProcessSandbox(level, refused)
+        if not (reason := sandbox.missing()):
+            return sandbox
+        refused[level] = reason
+    raise SandboxError(f"No command can be run on this host: {refused['process-group']}")
+
+
+class ProcessSandbox:
+    """A :class:`~tta_tasks.protocols.Sandbox` of supervised processes.
+
+    Args:
+        level: One of :data:`~workers.sandbox.levels.LEVELS`.
+        refused: Stronger levels that this host cannot give, and why.
+    """
+
+    def __init__(self, level: str, refused: Mapping[str, str] | None = None) -> None:
+        self.level = level
+        self._confine = LEVELS[level]
+        self._refused = dict(refused or {})
+
+    def missing(self) -> str:
+        """Why this level cannot be had on this host, or an empty string."""
+        if self.level != "process-group" and sys.platform != "linux":
+            return "it needs Linux"
+        try:
+            probe = self.run(["true"], cwd=Path("/"), limits=Limits(wall_s=20))
+        except SandboxError as error:
+            return error.message
+        return "" if probe.ok else f"`true` ended with status {probe.returncode}"
+
+    def describe(self) -> str:
+        """For a person: what the level means, and how to get a stronger one."""
+        lines = [f"{self.level}: {MEANING[self.level]}."]
+        lines += [f"{level} is not to be had ({why}): {REMEDY[level]}." for level, why in self._refused.items()]
+        return "\n".join(lines)
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        cwd: Path,
+        writable: Sequence[Path] = (),
+        env: Mapping[str, str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        stdin: str | None = None,
+        network: bool = False,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Completed:
+        """See :meth:`tta_tasks.protocols.Sandbox.run`."""
+        if absent := [path for path in (cwd, *writable) if not path.exists()]:
+            raise SandboxError(f"The sandbox is to open {absent[0]} to a command, but there is no such path.")
+        command = tuple(map(str, argv))
+        started = time.monotonic()
+        with scratch.folder(_folders()) as temporary:
+            view = View(
+                temporary=temporary,
+                writable=tuple(map(_absolute, writable)),
+                readable=tuple(_named(command, cwd, env or {}, network=network)),
+                network=network,
+                processes=limits.processes,
+            )
+            plan = self._confine(view)
+            job = {
+                **plan.job,
+                "cwd": str(_absolute(cwd)),
+                "env": _environment(command[0], plan.temporary) | dict(env or {}),
+                "rlimits": _rlimits(limits),
+            }
+            launch = (*plan.argv, *command)
+            with Supervisor(
+                launch, env={"PATH": SYSTEM_PATH}, job=job, stdin=stdin or "", keep=limits.output_bytes
+            ) as supervisor:
+                stopped = supervisor.watch(limits.wall_s, cancelled)
+            return Completed(
+                argv=command,
+                returncode=supervisor.returncode(stopped),
+                stdout=str(supervisor.stdout),
+                stderr=str(supervisor.stderr),
+                duration_s=time.monotonic() - started,
+                stopped=stopped,
+            )
+
+
+def _folders() -> Path:
+    return Path(tempfile.gettempdir()).resolve() / f"tta-sandbox-{os.getuid()}"
+
+
+def _absolute(path: str | Path) -> Path:
+    """The path without ``..``, but with its symbolic links: ``bin/python`` of a virtual environment is one."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def _virtual_environment(program: str) -> Path | None:
+    folder = _absolute(program).parent.parent
+    return folder if "/" in program and (folder / "pyvenv.cfg").is_file() else None
+
+
+def _environment(program: str, temporary: str) -> dict[str, str]:
+    """The scrubbed environment."""
+    folder = _virtual_environment(program)
+    path = f"{folder / 'bin'}:{SYSTEM_PATH}" if folder else SYSTEM_PATH
+    return {"PATH": path, "LANG": "C.UTF-8", "HOME": temporary, "TMPDIR": temporary}
+
+
+def _named(command: Sequence[str], cwd: Path, env: Mapping[str, str], *, network: bool) -> set[Path]:
+    """The paths a command is told of; they stay where they are, whatever is private around them."""
+    words = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
+    named = {_absolute(word) for word in words if word.startswith("/") and "\0" not in word}
+    named |= {_absolute(cwd), LAUNCHER.parent, PYTHON, Path(sys.base_prefix)}
+    if folder := _virtual_environment(command[0]):
+        named |= {folder, *(path.resolve() for path in (folder / "bin").glob("python*"))}
+    if network:
+        named.add(Path("/etc/resolv.conf").resolve())
+    return {path for path in named if _exists(path)}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a word too long for a path
+        return False
+
+
+def _rlimits(limits: Limits) -> dict[str, int]:
+    bounds = {"RLIMIT_FSIZE": limits.file_bytes, "RLIMIT_CORE": 0}
+    if limits.cpu_s is not None:
+        bounds["RLIMIT_CPU"] = limits.cpu_s
+    if sys.platform == "linux":  # macOS refuses the one, and cannot tell how many there are already for the other
+        bounds |= {"RLIMIT_AS": limits.memory_bytes, "RLIMIT_NPROC": _own_threads() + limits.processes}
+    return {name: bound for name, bound in bounds.items() if hasattr(resource, name)}
+
+
+def _own_threads() -> int:
+    """Processes and threads of this user, which the kernel counts together."""
+    count = 0
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it may have ended meanwhile
+            if process.name.isdigit() and process.stat().st_uid == os.getuid():
+                count += sum(1 for _ in (process / "task").iterdir())
+    return count
