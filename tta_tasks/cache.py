@@ -1,0 +1,96 @@
+"""Results by content: a task whose inputs, request and engine are those of an earlier one has its result.
+
+This is what makes tasks idempotent: one that is delivered twice, or submitted again, is answered from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tta_tasks.errors import StoreUnavailable
+
+#: Part of every key; raise it when what is stored changes its meaning.
+FORMAT = 1
+
+
+def content_key(*, stage: str, version: str, request: Mapping[str, object], inputs: Iterable[Path], root: Path) -> str:
+    """The key of a result: the same for the same work, wherever and whenever it is done.
+
+    Args:
+        stage: The kind of work.
+        version: Engine and version, and whatever else of the host matters (Python, platform).
+        request: The fields of the request that matter, JSON-safe. A run's or task's id does not.
+        inputs: The files the result depends on, in any order; one that does not exist counts as absent.
+        root: The tree; the files' paths relative to it are part of the key.
+
+    Returns:
+        A sha256, in hexadecimal.
+
+    Raises:
+        ValueError: An input is not below ``root``, or ``request`` is not JSON-safe.
+    """
+    key = hashlib.sha256()
+    facts = json.dumps([FORMAT, stage, version, dict(request)], sort_keys=True, allow_nan=False)
+    key.update(facts.encode() + b"\n")
+    for path in sorted({path.relative_to(root) for path in inputs}, key=os.fsencode):
+        # Fixed lengths, so that no two lists of files read alike.
+        key.update(hashlib.sha256(os.fsencode(path)).digest())
+        try:
+            key.update(hashlib.sha256((root / path).read_bytes()).digest())
+        except FileNotFoundError:
+            key.update(b"absent")
+    return key.hexdigest()
+
+
+class ResultCache:
+    """Results in Redis, forgotten when they were not asked for during ``ttl``.
+
+    Args:
+        client: The Redis.
+        prefix: Put before ``result:<key>``.
+        ttl: Seconds.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str, ttl: int) -> None:
+        self._redis = client
+        self._prefix = f"{prefix}result:"
+        self._ttl = ttl
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The result stored under ``key``, whose expiry starts anew; ``None`` where there is none, or none readable.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        try:
+            stored = self._redis.getex(self._prefix + key, ex=self._ttl)
+        except redis.exceptions.RedisError as error:
+            raise _unavailable(error) from error
+        try:
+            result = json.loads(stored) if isinstance(stored, str | bytes) else None
+        except ValueError:
+            return None  # done again, it is overwritten
+        return result if isinstance(result, dict) else None
+
+    def put(self, key: str, result: Mapping[str, Any]) -> None:
+        """Store a result, JSON-safe, under ``key``.
+
+        Raises:
+            StoreUnavailable: Redis does not answer, or is full.
+        """
+        try:
+            self._redis.set(self._prefix + key, json.dumps(dict(result)), ex=self._ttl)
+        except redis.exceptions.RedisError as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: redis.exceptions.RedisError) -> StoreUnavailable:
+    reason = str(error).rstrip(".")
+    return StoreUnavailable(f"The Redis for results cannot be used: {reason}.", "Check that it is up and has memory.")
