@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ class Isolation:
         """Replaces pytest's own loop."""
         self.before()
         adopt_orphans()
+        gc.freeze()  # what is there now is not looked at again in the forks
         for item in session.items:
             self._judge(item)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
@@ -92,6 +93,13 @@ class Recorder:
                 message=report.longreprtext[-MESSAGE:] if report.failed else "",
                 duration=report.duration,
             )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hypothesis has nothing to sum up where no test uses it, and would be imported, rewritten, to say so: 1 s."""
+        plugin = session.config.pluginmanager.get_plugin("hypothesispytest")
+        if plugin is not None and "hypothesis" not in sys.modules:
+            session.config.pluginmanager.unregister(plugin)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Something ended the session."""

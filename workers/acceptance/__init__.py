@@ -1,0 +1,85 @@
+"""Acceptance: judges every generated test the same way, whoever wrote it, and keeps what earns its place.
+
+A test is read (:mod:`~workers.acceptance.static`), run alone in a process of its own, run together with all others and
+the component's own under other orders, hash seeds and time zones, and weighed: it stays if it raises coverage, or
+notices a fault that nothing else notices. What remains is cut to the fewest tests and run once more as it will be
+written. The workspace is left as it was found.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
+from tta_tasks.protocols import CandidateTests, Workspace
+from workers.acceptance.bench import Bench
+from workers.acceptance.judgement import Judgement
+from workers.acceptance.seal import Seal
+
+__all__ = ["Acceptance", "accept"]
+
+#: Seconds spent on looking for mutants that only some tests notice.
+MUTATION_BUDGET_S = 10.0
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of the candidates."""
+
+    #: Path relative to the project -> final source of each file that is kept.
+    files: Mapping[str, str]
+    accepted: tuple[AcceptedTest, ...]
+    rejected: tuple[RejectedTest, ...]
+    coverage_before: ModuleCoverage
+    #: With the accepted tests beside those that were there.
+    coverage_after: ModuleCoverage
+    #: Mutants that tests were run against, and how many of them were noticed.
+    mutants_tried: int = 0
+    mutants_killed: int = 0
+
+
+def accept(
+    workspace: Workspace,
+    module: Module,
+    candidates: Sequence[CandidateTests],
+    *,
+    baseline: SuiteReport,
+    seed: int = 0,
+    mutation_budget_s: float = MUTATION_BUDGET_S,
+) -> Acceptance:
+    """Judge ``candidates`` for ``module``; those of several engines are united and cut down together.
+
+    Args:
+        workspace: Where; without the candidates. Left as it is.
+        module: What they are to test.
+        candidates: New files in the component's tests folder; on a repeated path the first one counts.
+        baseline: The component's own suite, with coverage.
+        seed: Of random orders and of the sample of mutants.
+        mutation_budget_s: Wall time for mutation; 0 leaves it out.
+
+    Raises:
+        ValueError: ``baseline`` has no coverage of ``module``.
+        SandboxError: The component's interpreter cannot be started.
+    """
+    before = next((coverage for coverage in baseline.coverage if coverage.path == module.path), None)
+    if before is None:
+        raise ValueError(f"the baseline has no coverage of {module.path}")
+    with tempfile.TemporaryDirectory(prefix="seal-", dir=workspace.scratch) as folder:
+        seal = Seal(workspace.root, Path(folder) / "tree")
+        try:
+            judgement = Judgement(Bench(workspace, module, seal), baseline, before, seed, mutation_budget_s)
+            verdict = judgement.of(candidates)
+        finally:
+            seal.restore()
+    return Acceptance(
+        files=verdict.files,
+        accepted=verdict.accepted,
+        rejected=tuple(judgement.rejected),
+        coverage_before=before,
+        coverage_after=verdict.coverage,
+        mutants_tried=len(judgement.mutants),
+        mutants_killed=sum(bool(mutant.killers) for mutant in judgement.mutants),
+    )
