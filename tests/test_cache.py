@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tta_tasks.cache import ResultCache, content_key
 from tta_tasks.errors import StoreUnavailable
@@ -98,7 +100,7 @@ def test_works_with_a_decoding_client(valkey: redis.Redis, valkey_url: str) -> N
 
 def test_redis_that_is_down_is_unavailable() -> None:
     """An unreachable server is StoreUnavailable, for reading and writing."""
-    with redis.Redis(port=1, socket_connect_timeout=1) as client:
+    with redis.Redis.from_url("redis://127.0.0.1:1/0", retry=Retry(NoBackoff(), 0)) as client:
         cache = ResultCache(client, "t:", 600)
         with pytest.raises(StoreUnavailable, match="cannot be used"):
             cache.get(KEY)

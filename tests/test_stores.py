@@ -137,6 +137,14 @@ def test_redis_that_is_full_says_so(valkey: redis.Redis, valkey_url: str) -> Non
             valkey.config_set("maxmemory", 0)
 
 
+def test_redis_that_dropped_us_costs_nothing(valkey: redis.Redis, valkey_url: str) -> None:
+    """A connection the server closed meanwhile is opened again without anybody noticing."""
+    with closing(RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT)) as store:
+        store.put(DATA)
+        valkey.client_kill_filter(_type="normal", skipme=True)
+        assert store.get(DIGEST) == DATA
+
+
 def test_redis_that_is_down_never_shows_the_password() -> None:
     """An unreachable server is a TransientError whose text holds the host, but no credential."""
     url = "redis://user:s3cret@127.0.0.1:1/0?password=s3cret"
@@ -210,7 +218,7 @@ def test_settings_choose_the_store(tmp_path: Path) -> None:
 
 
 def test_redis_url_that_is_none_is_a_settings_error() -> None:
-    """A broker URL of another kind is refused when the store is opened, without its password."""
+    """A URL of another kind is refused when the store is opened, without its password."""
     with pytest.raises(SettingsError, match="cannot be read") as caught:
-        open_store(Settings.model_validate({"broker_url": "http://user:s3cret@host"}))
+        RedisStore("http://user:s3cret@host", prefix="t:", retention_s=600, max_bytes=LIMIT)
     assert "s3cret" not in str(caught.value)

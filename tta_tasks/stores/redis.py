@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from tta_tasks.errors import SettingsError, StoreUnavailable
 from tta_tasks.stores import content
@@ -32,7 +34,11 @@ class RedisStore:
         self._place = content.without_secrets(url)
         try:
             self._redis = redis.Redis.from_url(
-                url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
+                url,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=ANSWER_TIMEOUT_S,
+                # A server that was restarted costs a moment, not a task.
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
             )
         except ValueError as error:
             raise SettingsError(
