@@ -1,0 +1,36 @@
+"""What came of a run, for people and machines. Built from the run's record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.report.build import build_report
+from orchestrator.report.html import to_html
+from orchestrator.report.junit import to_junit
+from orchestrator.report.markdown import to_markdown
+from orchestrator.report.model import Report
+from tta_tasks.models import RunRecord
+
+__all__ = ["Report", "build_report", "to_html", "to_junit", "to_markdown", "write_reports"]
+
+
+def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, Path]:
+    """Write ``report`` into ``folder`` in every form, and the record it was made from.
+
+    Returns:
+        What it is -> where it is.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    texts = {
+        "report": ("report.html", to_html(report)),
+        "markdown": ("report.md", to_markdown(report)),
+        "json": ("report.json", report.model_dump_json(indent=2) + "\n"),
+        "junit": ("junit.xml", to_junit(report)),
+        "record": ("record.json", record.model_dump_json(indent=2) + "\n"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.values():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {what: folder / name for what, (name, _) in texts.items()}

@@ -1,0 +1,54 @@
+"""How numbers and codes are said to a person; the same in every form of the report."""
+
+from __future__ import annotations
+
+_MINUTE = 60
+_HOUR = 3600
+
+REASONS = {
+    "fails": "does not pass",
+    "flaky": "does not pass every time",
+    "no_assertion": "asserts nothing",
+    "duplicate": "says what another test says",
+    "adds_nothing": "adds no coverage and kills no mutant",
+    "leaks": "leaves something behind",
+}
+
+
+def seconds(duration: float | None) -> str:
+    """``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``; a dash for none."""
+    if duration is None:
+        return "\u2013"
+    duration = max(duration, 0.0)
+    if duration < 1:
+        return f"{duration:.2f} s"
+    if round(duration, 1) < _MINUTE:
+        return f"{duration:.1f} s"
+    whole = round(duration)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def percent(value: float | None) -> str:
+    """``91.7 %``; a dash for none. Never rounded up to a hundred."""
+    if value is None:
+        return "\u2013"
+    return f"{int(value * 10) / 10:.1f} %".replace(".0 %", " %")
+
+
+def change(before: float | None, after: float | None) -> str:
+    """``38.4 % → 91.7 %``."""
+    if after is None:
+        return percent(before)
+    return percent(after) if before is None else f"{percent(before)} \u2192 {percent(after)}"
+
+
+def reason(code: str) -> str:
+    """A rejection's code in words, where we know it."""
+    return REASONS.get(code, code.replace("_", " "))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 test``, ``2 tests``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
