@@ -18,7 +18,18 @@ def component_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = find_uv_bin()
     for command in (
         [uv, "venv", "--quiet", "--python", sys.executable, str(home)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), "pytest>=9", "coverage>=7.10", "hypothesis"],
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            str(python),
+            "pytest>=9",
+            "coverage>=7.10",
+            "hypothesis",
+        ],
     ):
         subprocess.run(command, check=True, capture_output=True, text=True)
     return python
