@@ -159,6 +159,28 @@ def test_folder_honours_gitignore(tmp_path: Path) -> None:
     assert _names(_take(tmp_path)) == expected
 
 
+GITIGNORES = {
+    "": "*.log\n!keep.log\n/top\nfolder/\n# c\n\\#hash\na/**/z\nspace\\ \nb?d\n[x].txt\n**/deep/*\n!**/deep/kept\n",
+    "a/": "!b.log\n/only\n",
+    "a/b/": "*\n!.gitignore\n!*.py\n",
+}
+
+
+def test_gitignore_as_git_reads_it(tmp_path: Path) -> None:
+    """For patterns of every kind, in nested files, a plain folder gives exactly what git itself would not ignore."""
+    names = "b.log keep.log top folder only z x.txt xx.txt #hash bad bd deep/any deep/kept m.py"
+    for prefix in ("", "a/", "a/b/", "e/folder/", "c/"):
+        for name in [*names.split(), "space "]:
+            _write(tmp_path, **{prefix + name: ""})
+    for prefix, patterns in GITIGNORES.items():
+        (tmp_path / prefix / ".gitignore").write_text(patterns)
+    ours = _names(_take(tmp_path))
+    _git(tmp_path, "init", "-q")
+    gits = _git(tmp_path, "ls-files", "-z", "--others", "--exclude-standard").rstrip("\0").split("\0")
+    assert ours == sorted(gits)
+    assert len(ours) > 20
+
+
 def test_links_inside_are_kept_and_others_left_out(repository: Path) -> None:
     """Links that stay inside travel, dangling ones too; absolute, escaping, and circling ones do not, in any way."""
     links = {
@@ -482,6 +504,17 @@ def test_killed_process_leaves_no_lasting_garbage(tmp_path: Path, store: Countin
     _write(tmp_path / "cache" / "new-0123" / "tree", half="")
     SnapshotCache(tmp_path / "cache", store, 1 << 20).checkout(_snapshot(tmp_path / "s", store, "x"), tmp_path / "out")
     assert not (tmp_path / "cache" / "new-0123").exists()
+
+
+def test_place_that_cannot_be_written(tmp_path: Path, store: CountingStore) -> None:
+    """A cache or checkout below a regular file is a SnapshotError that names the place, for unpacking as well."""
+    digest = _snapshot(tmp_path / "source", store, "x")
+    blocked = tmp_path / "source" / "module" / "sub"
+    for root, into in ((blocked, tmp_path / "out"), (tmp_path / "cache", blocked)):
+        with pytest.raises(SnapshotError, match="Not a directory"):
+            SnapshotCache(root, store, 1 << 20).checkout(digest, into)
+    with pytest.raises(SnapshotError, match="Not a directory"):
+        _unpack(store.get(digest), blocked)
 
 
 def test_refused_snapshot_is_not_kept(tmp_path: Path, store: CountingStore) -> None:

@@ -40,16 +40,18 @@ def diff(before: Path, after: Path, *, only: Collection[str] | None = None) -> b
     Raises:
         PatchError: It would change a symbolic link, or is too large.
     """
-    old, new = _listed(before, only), _listed(after, only)
-    changed = [path for path in sorted({**old, **new}) if not _same(before, old.get(path), after, new.get(path))]
-    if not changed:
-        return b""
-    touched = [tree[path] for path in changed for tree in (old, new) if path in tree]
-    if links := [entry.path for entry in touched if entry.target is not None]:
-        raise PatchError(f"Symbolic links were changed: {files.some(links)}.", "A patch changes regular files only.")
-    _check_content(sum(entry.size for entry in touched))
-    stream = b"".join([*_commit("before", before, old, changed), *_commit("after", after, new, changed)])
     with _scratch_repository("The changes cannot be made into a patch") as env:
+        old, new = _listed(before, only), _listed(after, only)
+        changed = [path for path in sorted({**old, **new}) if not _same(before, old.get(path), after, new.get(path))]
+        if not changed:
+            return b""
+        touched = [tree[path] for path in changed for tree in (old, new) if path in tree]
+        if links := [entry.path for entry in touched if entry.target is not None]:
+            raise PatchError(
+                f"Symbolic links were changed: {files.some(links)}.", "A patch changes regular files only."
+            )
+        _check_content(sum(entry.size for entry in touched))
+        stream = b"".join([*_commit("before", before, old, changed), *_commit("after", after, new, changed)])
         git("fast-import", "--quiet", cwd=before, env=env, error=PatchError, stdin=stream)
         patch = git(
             "-c", "core.quotePath=false", "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames",
@@ -167,15 +169,15 @@ def _check_content(size: int) -> None:
 @contextmanager
 def _scratch_repository(purpose: str) -> Iterator[dict[str, str]]:
     """The environment for git in an empty repository that is gone afterwards; ``purpose`` names what failed."""
-    with tempfile.TemporaryDirectory(prefix="tta-patch-") as folder:
-        env = bare_environment(Path(folder))
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tta-patch-") as folder:
+            env = bare_environment(Path(folder))
             git("init", "--quiet", "--bare", "--template=", folder, cwd=Path(folder), env=env, error=PatchError)
             Path(folder, "info").mkdir(exist_ok=True)
             Path(folder, "info", "attributes").write_text(_ATTRIBUTES)
             yield env
-        except GitFailed as error:
-            raise PatchError(f"{purpose}: {error}.") from error
+    except (GitFailed, OSError) as error:
+        raise PatchError(f"{purpose}: {error}.") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ cache miss, never a wrong tree.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -124,21 +125,28 @@ def unpack(data: bytes, into: Path, *, max_bytes: int, max_files: int) -> int:
     Raises:
         SnapshotError: It is no archive of ours, is too large, or the disk is full.
     """
-    into.mkdir(parents=True, exist_ok=True)
-    if any(into.iterdir()):
+    if into.exists() and any(into.iterdir()):
         raise SnapshotError(f"{into} is not empty, so nothing was unpacked there.")
     try:
+        into.mkdir(parents=True, exist_ok=True)
         return _extract(data, into, max_bytes=max_bytes, max_files=max_files)
-    except BaseException as error:
-        shutil.rmtree(into)
-        into.mkdir()
-        if isinstance(error, tarfile.TarError | zlib.error | EOFError | gzip.BadGzipFile | ValueError):
-            raise SnapshotError(f"These bytes are not a snapshot: {error}.") from error
-        if isinstance(error, OSError):
-            raise SnapshotError(
-                f"The snapshot could not be unpacked into {into}: {error.strerror}.", "Is the disk full?"
-            ) from error
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
+        _empty(into)
+        raise SnapshotError(f"These bytes are not a snapshot: {error}.") from error
+    except OSError as error:
+        _empty(into)
+        raise SnapshotError(
+            f"The snapshot could not be unpacked into {into}: {error.strerror}.", "Is the disk full, or not writable?"
+        ) from error
+    except BaseException:
+        _empty(into)
         raise
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the disk that would not take the snapshot
+        folder.mkdir()
 
 
 def _extract(data: bytes, into: Path, *, max_bytes: int, max_files: int) -> int:

@@ -59,8 +59,18 @@ class SnapshotCache:
         """
         if into.exists() and any(into.iterdir()):
             raise SnapshotError(f"{into} is not empty, so nothing was checked out there.")
+        try:
+            self._checkout(well_formed(digest), into)
+        except OSError as error:
+            shutil.rmtree(into, ignore_errors=True)
+            raise SnapshotError(
+                f"The snapshot could not be checked out: {error.filename or into}: {error.strerror}.",
+                "Is the disk full, or TTA_CACHE_DIR not writable?",
+            ) from error
+
+    def _checkout(self, digest: str, into: Path) -> None:
+        kept = self._root / digest
         for _ in range(ATTEMPTS):
-            kept = self._root / well_formed(digest)
             try:
                 os.utime(kept)
                 _copy_tree(kept / "tree", into)
@@ -68,11 +78,6 @@ class SnapshotCache:
                 # Not here yet, or evicted meanwhile.
                 shutil.rmtree(into, ignore_errors=True)
                 self._fetch(digest)
-            except OSError as error:
-                shutil.rmtree(into, ignore_errors=True)
-                raise SnapshotError(
-                    f"The snapshot could not be copied to {into}: {error.strerror}.", "Is the disk full?"
-                ) from error
             else:
                 return
         raise SnapshotError(
