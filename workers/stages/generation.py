@@ -1,0 +1,219 @@
+"""Writes the missing tests of one module: engines propose, acceptance decides, what is kept is a patch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tta_tasks import patches, plugins
+from tta_tasks.errors import EngineFailed, UnknownEngine
+from tta_tasks.models import (
+    ErrorInfo,
+    GenerationRequest,
+    GenerationResult,
+    ModuleCoverage,
+    RejectedTest,
+    Status,
+    SuiteReport,
+    TestingResult,
+)
+from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
+from workers.acceptance import Acceptance, accept
+from workers.context import Context
+from workers.placement import place_tests
+from workers.suite import run_suite
+
+#: How often one engine is asked, and the share of its time that the first rounds get.
+MOST_ROUNDS = 3
+FIRST_SHARE = 0.6
+#: Less time than this, in seconds, is not worth another round.
+LEAST_S = 1.0
+#: Name of an engine -> what its files are called; the others' bear its name.
+LABELS = {"characterize": "characterization"}
+
+
+def run(request: GenerationRequest, context: Context) -> GenerationResult:
+    """Generate tests until the threshold is met, or engines, rounds and time are used up.
+
+    Raises:
+        UnknownEngine: The engine is not installed, or cannot work here.
+        TransientError: An engine may work later.
+    """
+    engines = _engines(request.engine)
+    with context.workspace(request) as workspace:
+        baseline = _baseline(request, context, workspace)
+        search = _Search(request, workspace, baseline)
+        if not search.met:
+            for engine in engines:
+                search.ask(engine)
+        return _result(search, context)
+
+
+def _engines(name: str) -> list[Generator]:
+    """The engines to ask, in order; the embedded one first.
+
+    Raises:
+        UnknownEngine: None of them can work here.
+    """
+    names = plugins.names(plugins.GENERATORS) if name == "auto" else (name,)
+    loaded: list[Generator] = [plugins.load(plugins.GENERATORS, each)() for each in sorted(names, key=_rank)]
+    reasons = {engine.name: engine.available() for engine in loaded}
+    able = [engine for engine in loaded if not reasons[engine.name]]
+    if not able:
+        raise UnknownEngine(
+            "No generator can work on this host: "
+            + ("; ".join(f"{each}: {why}" for each, why in reasons.items()) or "none is installed")
+            + "."
+        )
+    return able
+
+
+def _rank(name: str) -> tuple[bool, str]:
+    return name not in LABELS, name
+
+
+def _baseline(request: GenerationRequest, context: Context, workspace: Workspace) -> SuiteReport:
+    """The component's own suite, with coverage of the module: from an earlier task, or measured here."""
+    results = context.results(request.needs)
+    suite = next((each.suite for each in results if isinstance(each, TestingResult) and each.suite), None)
+    if suite is None:
+        context.progress("running the tests")
+        suite = run_suite(workspace)
+    if not any(each.path == request.module.path for each in suite.coverage):
+        # It did not come to its end: what was covered is not known, so nothing is.
+        suite = suite.model_copy(update={"coverage": run_suite(workspace, paths=[]).coverage})
+    return suite
+
+
+@dataclass
+class _Search:
+    """What engines have come up with so far."""
+
+    request: GenerationRequest
+    workspace: Workspace
+    baseline: SuiteReport
+    best: Acceptance | None = None
+    #: Engines that proposed something.
+    contributors: list[str] = field(default_factory=list)
+    rejected: dict[tuple[str, str], RejectedTest] = field(default_factory=dict)
+    errors: list[EngineFailed] = field(default_factory=list)
+    rounds: int = 0
+    _criteria: dict[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    @property
+    def before(self) -> ModuleCoverage:
+        return next(each for each in self.baseline.coverage if each.path == self.request.module.path)
+
+    @property
+    def coverage(self) -> ModuleCoverage:
+        return self.best.coverage_after if self.best else self.before
+
+    @property
+    def met(self) -> bool:
+        return self.coverage.percent >= self.request.coverage_threshold
+
+    def ask(self, engine: Generator) -> None:
+        """Have ``engine`` propose tests, round after round, as long as that helps."""
+        left = self.request.budget_s
+        for round_ in range(1, MOST_ROUNDS + 1):
+            if self.met or (left < LEAST_S and round_ > 1) or self.workspace.cancelled():
+                return
+            share = left if round_ == MOST_ROUNDS else left * FIRST_SHARE
+            started, reached = time.monotonic(), self.coverage.percent
+            candidates = self._proposed(engine, round_, share)
+            left -= time.monotonic() - started
+            if not candidates:
+                return
+            self._judge(engine, candidates)
+            if round_ > 1 and self.coverage.percent <= reached:
+                return
+
+    def _proposed(self, engine: Generator, round_: int, budget_s: float) -> Sequence[CandidateTests]:
+        self.workspace.progress(f"{engine.name} looks for tests, round {round_}")
+        job = GenerationJob(
+            workspace=self.workspace,
+            module=self.request.module,
+            coverage=self.coverage,
+            coverage_threshold=self.request.coverage_threshold,
+            criteria=self.request.criteria,
+            output_path=self._path(engine),
+            budget_s=budget_s,
+            seed=self.request.seed,
+            round=round_,
+            rejected=tuple(self.rejected.values()),
+        )
+        try:
+            return engine.generate(job)
+        except EngineFailed as error:
+            self.errors.append(error)
+            return ()
+
+    def _path(self, engine: Generator) -> str:
+        kept = tuple(self.best.files) if self.best else ()
+        wanted = self.request.output_path
+        if wanted is not None and wanted not in kept and not (self.workspace.project / wanted).exists():
+            return wanted
+        label = LABELS.get(engine.name, engine.name)
+        return place_tests(self.workspace.project, self.request.component, self.request.module, label, kept)
+
+    def _judge(self, engine: Generator, candidates: Sequence[CandidateTests]) -> None:
+        """Judge what was kept so far and what is new together, so that both are cut down together."""
+        self.rounds += 1
+        self.workspace.progress(f"judging the tests of {engine.name}")
+        self._criteria |= {candidate.path: candidate.criteria for candidate in candidates}
+        acceptance = accept(
+            self.workspace,
+            self.request.module,
+            [*self._kept(), *candidates],
+            baseline=self.baseline,
+            seed=self.request.seed,
+        )
+        self.rejected |= {(each.name, each.reason): each for each in acceptance.rejected}
+        contributor = f"{engine.name} {engine.version}"
+        if contributor not in self.contributors:
+            self.contributors.append(contributor)
+        if self.best is None or acceptance.coverage_after.percent >= self.best.coverage_after.percent:
+            self.best = acceptance
+
+    def _kept(self) -> Iterator[CandidateTests]:
+        for path, source in (self.best.files if self.best else {}).items():
+            yield CandidateTests(path, source, self._criteria.get(path, {}))
+
+
+def _result(search: _Search, context: Context) -> GenerationResult:
+    request, best = search.request, search.best
+    files = dict(best.files) if best else {}
+    root = PurePosixPath(request.component.root)
+    placed = {(root / path).as_posix(): source for path, source in files.items()}
+    failed = bool(search.errors) and not search.contributors
+    return GenerationResult(
+        status=Status.FAILED if failed else Status.COMPLETED,
+        error=_error(search.errors[0]) if failed else None,
+        module=request.module,
+        engines=tuple(search.contributors),
+        coverage_before=search.before,
+        coverage_after=search.coverage,
+        accepted=best.accepted if best else (),
+        rejected=tuple(search.rejected.values()),
+        files=tuple(placed),
+        patch=context.store.put(_patch(placed)) if placed else None,
+        rounds=search.rounds,
+        threshold_met=search.met,
+    )
+
+
+def _error(error: EngineFailed) -> ErrorInfo:
+    return ErrorInfo(type=type(error).__name__, message=error.message, hint=error.hint)
+
+
+def _patch(files: Mapping[str, str]) -> bytes:
+    """A patch that adds ``files``: the difference between nothing and them."""
+    with tempfile.TemporaryDirectory() as nothing, tempfile.TemporaryDirectory() as something:
+        for name, source in files.items():
+            path = Path(something, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        return patches.diff(Path(nothing), Path(something))
