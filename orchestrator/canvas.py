@@ -30,8 +30,9 @@ from tta_tasks.models import (
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.queues import Priority, transport_priority
-from tta_tasks.tasks import DECLARED, record_of
+from tta_tasks.publishing import signature_of
+from tta_tasks.queues import Priority
+from tta_tasks.tasks import record_of
 
 #: Environments that each target deploys to, in order.
 ENVIRONMENTS: dict[Target, tuple[str, ...]] = {
@@ -117,23 +118,11 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
     return Tasks(testing, tuple(header), collection, tuple(deployments))
 
 
-def signature(task: TaskRecord, transport: str) -> Signature[Any]:
-    """The immutable signature that carries out ``task``."""
-    options: dict[str, Any] = {
-        "task_id": task.id,
-        "queue": task.queue,
-        "priority": transport_priority(Priority(task.priority), transport),
-        # What Flower and a worker's log show of it.
-        "argsrepr": f"({task.label!r},)",
-    }
-    return DECLARED[task.request.kind].si().set(**options)
-
-
 def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:
     """The canvas of a run."""
 
     def sign(task: TaskRecord) -> Signature[Any]:
-        return signature(task, transport)
+        return signature_of(task, transport)
 
     if mode is Mode.SYNC:
         return chain(*map(sign, tasks.all))

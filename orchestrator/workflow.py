@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from orchestrator import canvas
 from orchestrator.local.joining import joined
 from orchestrator.planner import component_table, find_component, plan_gates
@@ -113,7 +111,7 @@ def submit(prepared: Prepared, client: TaskClient) -> str:
 
 
 @contextlib.contextmanager
-def connected(chosen: Settings, slots: int | None = None) -> Iterator[TaskClient]:
+def connected(slots: int | None = None) -> Iterator[TaskClient]:
     """A client of the broker that is configured, or of the local stack, which is then started if need be.
 
     Raises:
@@ -121,10 +119,14 @@ def connected(chosen: Settings, slots: int | None = None) -> Iterator[TaskClient
         SettingsError: The state folder cannot be written.
     """
     if Settings().broker:
-        yield TaskClient.connect(chosen)
+        yield TaskClient.connect()
         return
-    with joined(chosen.state_dir, slots=slots) as stack:
-        yield TaskClient.connect(chosen.model_copy(update={"broker_url": SecretStr(stack.broker_url)}))
+    with joined(settings().state_dir, slots=slots):
+        settings.cache_clear()  # they name the stack's broker now
+        try:
+            yield TaskClient.connect()
+        finally:
+            settings.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -249,14 +251,14 @@ class WorkflowOrchestrator:
     def _run(self, mode: Mode, on_update: Callable[[RunRecord], None]) -> WorkflowResult:
         limits = settings()
         prepared = prepare(self._spec_file, replace(self._options, mode=mode), limits)
-        with connected(limits) as client:
+        with connected() as client:
             started = time.monotonic()
             run_id = submit(prepared, client)
             submission_ms = (time.monotonic() - started) * 1000
             for record in client.watch(run_id, self._poll_s):
                 on_update(record)
                 if self._timeout_s is not None and time.monotonic() - started > self._timeout_s:
-                    client.ledger.cancel(run_id)
+                    client.cancel_run(run_id)
                     raise TimeoutError(f"Run {run_id} took longer than {self._timeout_s} s and was cancelled.")
             return summarize(record, submission_ms)
 

@@ -12,7 +12,6 @@ from tta_tasks.settings import Settings, settings
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings."""
-    transport = "amqp" if settings.broker.startswith("amqp") else "redis"
     redis_options = {
         "visibility_timeout": settings.visibility_timeout_s,
         "global_keyprefix": settings.key_prefix,
@@ -22,7 +21,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "health_check_interval": 25,
     }
     broker_options: dict[str, Any] = {"confirm_publish": True}
-    if transport == "redis":
+    if settings.transport == "redis":
         broker_options = {
             **redis_options,
             "priority_steps": list(REDIS_STEPS),
@@ -46,8 +45,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_routes": TASK_ROUTES,
         "task_default_queue": QUEUES[0].name,
         "task_create_missing_queues": False,
-        "task_default_priority": transport_priority(Priority.NORMAL, transport),
-        "task_queue_max_priority": 9 if transport == "amqp" else None,
+        "task_default_priority": transport_priority(Priority.NORMAL, settings.transport),
+        "task_queue_max_priority": 9 if settings.transport == "amqp" else None,
         # A message is acknowledged when its task has ended, and goes back when its worker is lost.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

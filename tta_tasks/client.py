@@ -1,24 +1,43 @@
-"""For producers: hand work in, get an id at once, watch it, stop it."""
+"""For producers: hand work in, get an id at once, ask for its status, await its result, stop it.
+
+:class:`TaskClient` is for threads, :class:`AsyncTaskClient` has the same methods for asyncio. Both wait in the same way
+(:mod:`tta_tasks.waiting`): subscribe, then read, then listen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from functools import cached_property
+from types import TracebackType
 from typing import Any, Self
 
 from celery.canvas import Signature
-from kombu.exceptions import OperationalError
 
+from tta_tasks import publishing
 from tta_tasks.celery import app, configuration
-from tta_tasks.errors import BrokerUnavailable, SettingsError
-from tta_tasks.ledger import Ledger, without_password
-from tta_tasks.models import RunPlan, RunRecord, TaskRecord
+from tta_tasks.errors import QueueFull, SettingsError, TtaError, UsageError
+from tta_tasks.ledger import Ledger
+from tta_tasks.models import AnyRequest, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.protocols import ArtifactStore
+from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
+from tta_tasks.tasks import failed, record_of
+from tta_tasks.waiting import Waiter
+
+#: Names tasks after their idempotency keys.
+_KEYS = uuid.UUID("5f0ac1c3-7b0e-4d53-9a0f-2d7c53d6f0c1")
 
 
 class TaskClient:
     """A producer's view of an installation.
+
+    Use it as a context manager, or call :meth:`close`. Its methods may be called from several threads. Each of them
+    raises :class:`~tta_tasks.errors.StoreUnavailable` when the ledger does not answer.
 
     Args:
         ledger: Where accepted work is written down.
@@ -32,42 +51,170 @@ class TaskClient:
         self._settings = settings
 
     @classmethod
-    def connect(cls, to: Settings | None = None) -> Self:
-        """A client of the installation that the environment (or ``to``) names. A process has one.
+    def connect(cls) -> Self:
+        """A client of the installation that this process's settings name.
 
         Raises:
             SettingsError: No broker is named.
         """
-        chosen = to or settings()
+        chosen = settings()
         if not chosen.broker:
             raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
         app.conf.update(configuration(chosen))
         return cls(Ledger.connect(chosen), open_store(chosen), chosen)
 
-    @property
-    def transport(self) -> str:
-        """The kind of broker, as kombu names it: ``redis`` or ``amqp``."""
-        return "amqp" if self._settings.broker.startswith("amqp") else "redis"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening; calls that still wait end with an error."""
+        if "_waiter" in self.__dict__:
+            self._waiter.close()
+            del self.__dict__["_waiter"]
+
+    # -- handing in ------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        request: AnyRequest,
+        *,
+        priority: Priority = Priority.NORMAL,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> str:
+        """Hand one task in.
+
+        Args:
+            request: What is wanted.
+            priority: How urgent it is.
+            idempotency_key: The same key gives the same id, and the work is done once.
+            deadline: Epoch seconds; not done by then, it ends as failed.
+
+        Returns:
+            Its id.
+
+        Raises:
+            UsageError: The request is too large, or the deadline has passed.
+            QueueFull: Too many tasks wait on its queue.
+            BrokerUnavailable: The broker does not answer; the task is accepted and published when it does.
+        """
+        keys = None if idempotency_key is None else [idempotency_key]
+        return self.submit_many([request], priority=priority, idempotency_keys=keys, deadline=deadline)[0]
+
+    def submit_many(
+        self,
+        requests: Sequence[AnyRequest],
+        *,
+        priority: Priority = Priority.NORMAL,
+        idempotency_keys: Sequence[str] | None = None,
+        deadline: float | None = None,
+    ) -> list[str]:
+        """Hand many tasks in, some hundreds a round trip; see :meth:`submit`.
+
+        Returns:
+            Their ids, in the order of ``requests``.
+        """
+        if deadline is not None and deadline <= time.time():
+            raise UsageError("The deadline has passed already.", "It is a time in seconds since the epoch.")
+        ids = (
+            [str(uuid.uuid4()) for _ in requests]
+            if idempotency_keys is None
+            else [str(uuid.uuid5(_KEYS, key)) for key in idempotency_keys]
+        )
+        records = [
+            record_of(request, task_id, priority).model_copy(update={"deadline": deadline})
+            for request, task_id in zip(requests, ids, strict=True)
+        ]
+        self._admit(records)
+        for start in range(0, len(records), publishing.BATCH):
+            batch = records[start : start + publishing.BATCH]
+            fresh = self.ledger.accept(batch)
+            publishing.publish([record for record, new in zip(batch, fresh, strict=True) if new])
+        return ids
 
     def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
-        """Write a run down, then publish it.
+        """Write a run down, then publish its canvas; errors as of :meth:`submit`.
 
         Returns:
             The run's id.
+        """
+        self._admit(tasks)
+        self.ledger.accept(tasks, plan)
+        with publishing.translated():
+            canvas.apply_async()
+        return plan.id
+
+    def retry(self, task_id: str) -> str:
+        """Hand a task that failed, or was cancelled, in once more, as a new task.
+
+        Returns:
+            The new task's id.
 
         Raises:
-            StoreUnavailable: The ledger does not answer; nothing was published.
-            BrokerUnavailable: The broker does not answer; the run stays accepted and unpublished.
+            RecordMissing: No such task.
+            UsageError: It has not ended, or was done.
         """
-        self.ledger.accept(tasks, plan)
+        record = self.ledger.task(task_id)
+        if not record.status.terminal or record.status is Status.COMPLETED:
+            raise UsageError(f"Task {task_id} is {record.status}.", "Only what has failed can be retried.")
+        return self.submit(record.request, priority=Priority(record.priority))
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def status(self, task_id: str) -> TaskRecord:
+        """The task as it stands now, without waiting.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+        """
+        return self.ledger.task(task_id)
+
+    def result(self, task_id: str, timeout: float | None = None) -> Result:
+        """Wait for a task's result.
+
+        Args:
+            task_id: The task.
+            timeout: Seconds; 0 answers only if it has ended. ``None`` waits as long as it takes.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+            TimeoutError: It has not ended in time; it goes on.
+            UsageError: ``timeout`` is negative.
+        """
+        _check(timeout)
         try:
-            canvas.apply_async()
-        except OperationalError as error:
-            raise BrokerUnavailable(
-                f"The broker at {without_password(self._settings.broker)} does not answer: {error}.",
-                "Is it running, and is TTA_BROKER_URL right?",
-            ) from error
-        return plan.id
+            return self.future(task_id).result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"Task {task_id} has not ended within {timeout} s; it goes on.") from None
+
+    def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[tuple[str, Result]]:
+        """Wait for several tasks, and yield id and result as they end; errors as of :meth:`result`."""
+        _check(timeout)
+        futures = {self.future(task_id): task_id for task_id in task_ids}
+        for future in as_completed(futures, timeout):
+            yield futures[future], future.result()
+
+    def future(self, task_id: str) -> Future[Result]:
+        """The task's result, to come."""
+        return self._waiter.expect(task_id)
+
+    def events(self, stream: str, poll_interval: float = 2.0) -> Iterator[Event]:
+        """What happens in a run, or to a task on its own, from its beginning to its end.
+
+        Raises:
+            RecordMissing: Neither a run nor a task has this id.
+        """
+        position = "0"
+        while True:
+            ended = self._ended(stream)
+            happened = self.ledger.events(stream, after=position, wait_s=0.0 if ended else poll_interval)
+            yield from (event for _, event in happened)
+            if ended and not happened:
+                return
+            position = happened[-1][0] if happened else position
 
     def watch(self, run_id: str, poll_interval: float = 2.0) -> Iterator[RunRecord]:
         """Yield the run's record now, after each change, and at last when it is terminal.
@@ -77,7 +224,6 @@ class TaskClient:
 
         Raises:
             RecordMissing: No such run.
-            StoreUnavailable: The ledger does not answer.
         """
         record = self.ledger.run(run_id)
         position = "0"
@@ -89,9 +235,181 @@ class TaskClient:
             record = self._renewed(record, {event.task_id for _, event in happened})
             position = happened[-1][0] if happened else position
 
+    # -- stopping --------------------------------------------------------------------------------------------------
+
+    def cancel_run(self, run_id: str) -> None:
+        """Stop a run: what waits ends at once, what runs at its next sign of life.
+
+        Raises:
+            RecordMissing: No such run, or it has expired.
+        """
+        self.ledger.cancel(run_id)
+        for task in self.ledger.run(run_id).tasks:
+            if task.status is Status.QUEUED:
+                self.cancel(task.id)
+
+    def cancel(self, task_id: str) -> Status:
+        """Stop a task: at once while it waits, at its next sign of life while it runs.
+
+        Returns:
+            Its status now; one that had ended keeps its end.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+        """
+        record = self.ledger.task(task_id)
+        if not record.status.terminal:
+            self.ledger.finish(record, failed(record.request, TtaError("It was cancelled."), Status.CANCELLED))
+        return self.ledger.task(task_id).status
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> str:
+        """The kind of broker: ``redis`` or ``amqp``."""
+        return self._settings.transport
+
+    @cached_property
+    def _waiter(self) -> Waiter:
+        return Waiter(self.ledger, self._settings)
+
+    def _admit(self, records: Sequence[TaskRecord]) -> None:
+        """Refuse what is too large, and what its queue has no room for."""
+        limit = self._settings.max_request_bytes
+        for record in records:
+            size = len(record.request.model_dump_json())
+            if size > limit:
+                raise UsageError(
+                    f"The request {record.label!r} has {size} bytes, more than {limit}.",
+                    "Put large data into the artifact store and send its digest, or raise TTA_MAX_REQUEST_BYTES.",
+                )
+        room = self._settings.max_queue_tasks
+        for queue in {record.queue for record in records}:
+            more = sum(record.queue == queue for record in records)
+            waiting = self.ledger.open_tasks(queue)
+            if waiting + more > room:
+                raise QueueFull(
+                    f"Queue {queue} has {waiting} open tasks; {more} more would be over its limit of {room}.",
+                    "Try again later, start more workers on it, or raise TTA_MAX_QUEUE_TASKS.",
+                )
+
+    def _ended(self, stream: str) -> bool:
+        try:
+            return self.ledger.run(stream).status.terminal
+        except TtaError:
+            return self.ledger.task(stream).status.terminal
+
     def _renewed(self, record: RunRecord, changed: set[str]) -> RunRecord:
         """``record`` with the changed tasks read again; with none, all that have not ended."""
         stale = [task.id for task in record.tasks if (task.id in changed if changed else not task.status.terminal)]
         fresh = {task.id: task for task in self.ledger.tasks(stale)}
         tasks = tuple(fresh.get(task.id, task) for task in record.tasks)
         return record.model_copy(update={"tasks": tasks, "cancelled": self.ledger.cancelled(record.plan.id)})
+
+
+class AsyncTaskClient:
+    """:class:`TaskClient` for asyncio: the same methods, none of which blocks the event loop.
+
+    Args:
+        client: What does the work; this object closes it.
+    """
+
+    def __init__(self, client: TaskClient) -> None:
+        self.sync = client
+
+    @classmethod
+    def connect(cls) -> Self:
+        """A client of the installation that this process's settings name; see :meth:`TaskClient.connect`."""
+        return cls(TaskClient.connect())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await asyncio.to_thread(self.sync.close)
+
+    async def submit(
+        self,
+        request: AnyRequest,
+        *,
+        priority: Priority = Priority.NORMAL,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> str:
+        """See :meth:`TaskClient.submit`."""
+        return await asyncio.to_thread(
+            self.sync.submit, request, priority=priority, idempotency_key=idempotency_key, deadline=deadline
+        )
+
+    async def submit_many(
+        self,
+        requests: Sequence[AnyRequest],
+        *,
+        priority: Priority = Priority.NORMAL,
+        idempotency_keys: Sequence[str] | None = None,
+        deadline: float | None = None,
+    ) -> list[str]:
+        """See :meth:`TaskClient.submit_many`."""
+        return await asyncio.to_thread(
+            self.sync.submit_many,
+            requests,
+            priority=priority,
+            idempotency_keys=idempotency_keys,
+            deadline=deadline,
+        )
+
+    async def status(self, task_id: str) -> TaskRecord:
+        """See :meth:`TaskClient.status`."""
+        return await asyncio.to_thread(self.sync.status, task_id)
+
+    async def result(self, task_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109 - documented
+        """See :meth:`TaskClient.result`."""
+        _check(timeout)
+        future = await asyncio.to_thread(self.sync.future, task_id)
+        try:
+            # Shielded: others may wait for the same task.
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), timeout)
+        except TimeoutError:
+            raise TimeoutError(f"Task {task_id} has not ended within {timeout} s; it goes on.") from None
+
+    async def results(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,  # noqa: ASYNC109 - documented
+    ) -> AsyncIterator[tuple[str, Result]]:
+        """See :meth:`TaskClient.results`."""
+
+        async def one(task_id: str) -> tuple[str, Result]:
+            return task_id, await self.result(task_id)
+
+        for ended in asyncio.as_completed([one(task_id) for task_id in task_ids], timeout=timeout):
+            yield await ended
+
+    async def events(self, stream: str, poll_interval: float = 2.0) -> AsyncIterator[Event]:
+        """See :meth:`TaskClient.events`."""
+        happening = self.sync.events(stream, poll_interval)
+        while (event := await asyncio.to_thread(next, happening, None)) is not None:
+            yield event
+
+    async def cancel(self, task_id: str) -> Status:
+        """See :meth:`TaskClient.cancel`."""
+        return await asyncio.to_thread(self.sync.cancel, task_id)
+
+    async def cancel_run(self, run_id: str) -> None:
+        """See :meth:`TaskClient.cancel_run`."""
+        await asyncio.to_thread(self.sync.cancel_run, run_id)
+
+    async def retry(self, task_id: str) -> str:
+        """See :meth:`TaskClient.retry`."""
+        return await asyncio.to_thread(self.sync.retry, task_id)
+
+
+def _check(timeout: float | None) -> None:
+    if timeout is not None and timeout < 0:
+        raise UsageError(f"A timeout of {timeout} s cannot be waited for.", "Give 0 or more, or None to wait for ever.")

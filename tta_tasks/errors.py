@@ -5,6 +5,7 @@ The first fork is the caller's decision: try again, or not.
     TtaError
     ├── TransientError            try again later
     │   ├── BrokerUnavailable
+    │   ├── QueueFull             too much is waiting already
     │   └── StoreUnavailable
     └── PermanentError            trying again gives the same answer
         ├── SettingsError
@@ -53,6 +54,10 @@ class TransientError(TtaError):
 
 class BrokerUnavailable(TransientError):
     """The broker does not answer."""
+
+
+class QueueFull(TransientError):
+    """A queue has as many open tasks as it may have."""
 
 
 class StoreUnavailable(TransientError):

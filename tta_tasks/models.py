@@ -453,6 +453,12 @@ class TaskRecord(Model):
     worker: str = ""
     #: How often it was started.
     attempts: int = 0
+    #: Until when its worker holds it without a sign of life; 0 while nobody does.
+    lease_until: float = 0.0
+    #: When its message was last published by the client or the reconciler.
+    published_at: float = 0.0
+    #: When it ends as failed, done or not.
+    deadline: float | None = None
     request: AnyRequest
     result: AnyResult | None = None
 

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     max_runs: int = Field(default=1000, ge=1)
     #: Most events kept of one run.
     max_events: int = Field(default=10_000, ge=100)
+    #: Most tasks that wait or run on one queue; more are refused.
+    max_queue_tasks: int = Field(default=20_000, ge=1)
+    #: Largest request of one task, as JSON.
+    max_request_bytes: int = Field(default=256 << 10, ge=1024)
     #: Largest single artifact (a snapshot, a patch) in Redis.
     max_artifact_bytes: int = Field(default=64 << 20, gt=0)
     #: Largest tree, unpacked, and most files in it.
@@ -57,6 +61,8 @@ class Settings(BaseSettings):
 
     #: A message is handed to another worker when its worker has not renewed it for this long.
     visibility_timeout_s: float = Field(default=60.0, ge=3)
+    #: How often one of the workers looks for accepted tasks that were lost.
+    reconcile_interval_s: float = Field(default=5.0, gt=0)
     #: How long one task may take before it is asked to end, and how much longer before it is ended.
     task_timeout_s: int = Field(default=3600, ge=10)
     task_grace_s: int = Field(default=60, ge=1)
@@ -91,6 +97,11 @@ class Settings(BaseSettings):
     def redis(self) -> str:
         """URL of the Redis for results, ledger and artifacts, with its password."""
         return self.result_url.get_secret_value() or self.broker
+
+    @property
+    def transport(self) -> str:
+        """The kind of broker, as kombu names it: ``redis`` or ``amqp``."""
+        return "amqp" if self.broker.startswith("amqp") else "redis"
 
     @property
     def cache(self) -> Path:

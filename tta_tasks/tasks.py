@@ -22,7 +22,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tta_tasks import plugins
 from tta_tasks.celery import app
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
-from tta_tasks.ledger import REQUEST, Ledger
+from tta_tasks.ledger import GRACE_S, REQUEST, Ledger, Move
 from tta_tasks.models import (
     AnyRequest,
     CollectionResult,
@@ -146,18 +146,26 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
     ledger = _ledger()
     record = _accepted(ledger, str(task.request.id), request)
     worker = task.request.hostname or ""
-    if not ledger.start(record, worker):
-        return {"task_id": record.id, "status": ledger.task(record.id).status}  # delivered again after its end
+    if ledger.start(record, worker, redelivered=_redelivered(task)) is not Move.MOVED:
+        return _reply(ledger, record)  # a copy of a message whose task has ended, or is being done
     try:
         result = _pointless(ledger, record, task.request.retries) or _performed(ledger, record)
     except TransientError as error:
         if task.request.retries < MAX_RETRIES:
             delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
-            ledger.progress(record, f"again in {delay:.0f} s: {error.message}")
+            ledger.requeue(record, f"again in {delay:.0f} s: {error.message}", due=time.time() + delay + GRACE_S)
             raise task.retry(countdown=delay, max_retries=MAX_RETRIES) from error
         result = failed(record.request, error)
     ledger.finish(record, result, worker)
-    return {"task_id": record.id, "status": result.status}
+    return _reply(ledger, record)
+
+
+def _redelivered(task: Task[..., Any]) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
+def _reply(ledger: Ledger, record: TaskRecord) -> dict[str, str]:
+    return {"task_id": record.id, "status": ledger.task(record.id).status}
 
 
 @lru_cache(maxsize=1)
@@ -179,14 +187,16 @@ def _accepted(ledger: Ledger, task_id: str, request: dict[str, Any] | None) -> T
 
 def _pointless(ledger: Ledger, record: TaskRecord, retries: int) -> Result | None:
     """Why the work need not, or must not, be begun."""
-    if ledger.cancelled(record.run_id):
-        return failed(record.request, TtaError("The run was cancelled."), Status.CANCELLED)
+    if ledger.unwanted(record):
+        return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
     for need in ledger.tasks(record.request.needs):
         if need.status is not Status.COMPLETED and need.stage not in OPTIONAL:
             return failed(record.request, TtaError(f"Not begun, as {need.label!r} {need.status}."), Status.SKIPPED)
     losses = ledger.task(record.id).attempts - 1 - retries
     if losses >= MAX_LOSSES:
-        return failed(record.request, TtaError(f"Given up: its worker was lost {losses} times while doing it."))
+        why = f"Given up: its worker was lost {losses} times while doing it."
+        ledger.bury(record, why)
+        return failed(record.request, TtaError(why))
     return None
 
 

@@ -11,12 +11,14 @@ from tta_tasks.celery import app
 from tta_tasks.settings import settings
 from workers import scratch
 from workers.lease import Lease
+from workers.reconciler import Reconciling
 
 __all__ = ["app"]
 
 log = logging.getLogger(__name__)
 
 app.steps["consumer"].add(Lease)
+app.steps["worker"].add(Reconciling)
 
 
 @setup_logging.connect

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tta_tasks.cache import ResultCache
-from tta_tasks.snapshot import SnapshotCache
-
-from tta_tasks.ledger import Ledger, connection
+from tta_tasks.connection import connect
+from tta_tasks.ledger import Ledger
 from tta_tasks.models import Request, Result, TaskRecord
 from tta_tasks.protocols import ArtifactStore, Limits, Sandbox, Workspace
 from tta_tasks.settings import Settings, settings
+from tta_tasks.snapshot import SnapshotCache
 from tta_tasks.stores import open_store
 from workers import scratch
 from workers.environment import prepare_environment
@@ -42,7 +42,7 @@ class Context:
     @cached_property
     def cache(self) -> ResultCache:
         """Results by content."""
-        return ResultCache(connection(self.settings), self.settings.key_prefix, self.settings.retention_s)
+        return ResultCache(connect(self.settings), self.settings.key_prefix, self.settings.retention_s)
 
     @cached_property
     def snapshots(self) -> SnapshotCache:
@@ -67,8 +67,8 @@ class Context:
             self.ledger.progress(self.task, message)
 
     def cancelled(self) -> bool:
-        """Whether the run was asked to stop."""
-        return self.ledger.cancelled(self.task.run_id)
+        """Whether nobody waits for this task any more."""
+        return self.ledger.unwanted(self.task)
 
     def holds(self, result: Result) -> bool:
         """Whether the artifacts a stored result refers to are still there."""

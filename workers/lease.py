@@ -1,8 +1,8 @@
-"""Keeps unacknowledged messages of a living worker from being handed to another one.
+"""Signs of life: a worker keeps what it holds, as long as it lives and no longer.
 
 On Redis a message that is not acknowledged within the visibility timeout is delivered again, however healthy its worker
 is. With a timeout longer than any task, work of a dead host would wait as long. So the timeout is short, and a worker
-renews its own messages three times within it.
+renews what it holds three times within it: its messages in the broker, and its running tasks in the ledger.
 """
 
 from __future__ import annotations
@@ -12,26 +12,30 @@ import time
 from typing import Any
 
 from celery import bootsteps
+from celery.worker import state
+
+from tta_tasks.errors import StoreUnavailable
+from tta_tasks.ledger import Ledger
+from tta_tasks.queues import ROUTES
+from tta_tasks.settings import settings
 
 log = logging.getLogger(__name__)
 
 
 class Lease(bootsteps.StartStopStep):
-    """Consumer step: renews the lease on every message this worker holds."""
+    """Consumer step: renews the lease on every message and task that this worker holds."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(consumer, **kwargs)
+        self._ledger = Ledger.connect(settings())
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
-        """Begin to renew, where the transport is one that needs it."""
-        channel = consumer.task_consumer.channel
-        if getattr(channel, "unacked_index_key", None) is None:
-            return
-        every = consumer.app.conf.broker_transport_options["visibility_timeout"] / 3
-        self._timer = consumer.timer.call_repeatedly(every, renew, (channel,))
+        """Begin to renew."""
+        every = settings().visibility_timeout_s / 3
+        self._timer = consumer.timer.call_repeatedly(every, self._renew, (consumer,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
         """Stop renewing; what is still held goes to another worker within the timeout."""
@@ -39,8 +43,18 @@ class Lease(bootsteps.StartStopStep):
             self._timer.cancel()
             self._timer = None
 
+    def _renew(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
+        channel = consumer.task_consumer.channel
+        if hasattr(channel, "unacked_index_key"):
+            renew_messages(channel)
+        held = [(request.id, ROUTES[request.name]) for request in state.active_requests if request.name in ROUTES]
+        try:
+            self._ledger.renew(held, consumer.hostname)
+        except StoreUnavailable as error:
+            log.warning("Leases were not renewed: %s", error)
 
-def renew(channel: Any) -> int:  # noqa: ANN401 - kombu's Redis channel
+
+def renew_messages(channel: Any) -> int:  # noqa: ANN401 - kombu's Redis channel
     """Renew the messages that ``channel`` has delivered and not acknowledged; answer how many."""
     tags = list(channel.qos._delivered)  # noqa: SLF001 - kombu keeps them nowhere else
     if tags:

@@ -12,8 +12,9 @@ from orchestrator.cli import faults
 from orchestrator.local.broker import find_server
 from tta_tasks import plugins, queues, stack
 from tta_tasks.celery import app
+from tta_tasks.connection import without_password
 from tta_tasks.errors import TtaError
-from tta_tasks.ledger import Ledger, without_password
+from tta_tasks.ledger import Ledger
 from tta_tasks.models import Check
 from tta_tasks.settings import Settings, settings
 

@@ -84,7 +84,7 @@ def run(  # noqa: PLR0917 - one parameter an option
     prepared = workflow.prepare(spec, options, settings())
     wanted = outputs.Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
     outputs.check(wanted)
-    with workflow.connected(settings(), slots) as client:
+    with workflow.connected(slots) as client:
         run_id = workflow.submit(prepared, client)
         record, interrupted = _followed(client, run_id, choose_view(as_json=as_json), wanted)
     if interrupted:
@@ -100,7 +100,7 @@ def _followed(client: TaskClient, run_id: str, view: View, wanted: outputs.Wante
             for record in client.watch(run_id, poll_interval=0.5):
                 view.update(record)
                 if interrupted() and until is None:
-                    client.ledger.cancel(run_id)
+                    client.cancel_run(run_id)
                     view.note("Stopping; Ctrl-C again leaves at once.")
                     until = time.monotonic() + CANCEL_WITHIN_S
                 if until is not None and time.monotonic() > until:

@@ -109,6 +109,7 @@ def fleet(valkey: redis.Redis, valkey_url: str, tmp_path: Path, monkeypatch: pyt
     app._after_fork()  # type: ignore[attr-defined]
     made = Fleet(TaskClient.connect(), settings(), tmp_path)
     yield made
+    made.client.close()
     for worker in made.workers:
         made.kill(worker)
 

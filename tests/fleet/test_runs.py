@@ -137,7 +137,7 @@ def test_cancelled_run_ends(fleet: Fleet, eventually: Callable[[Callable[[], boo
     fleet.start()
     run_id = fleet.submit(["one_waits"])
     eventually(lambda: "generate one_waits" in running(fleet, run_id))
-    fleet.client.ledger.cancel(run_id)
+    fleet.client.cancel_run(run_id)
     record = fleet.ended(run_id)
     assert record.status is Status.CANCELLED
     assert ends(record)["generate one_waits"] is Status.CANCELLED
@@ -162,7 +162,7 @@ def test_inspect_shows_tasks_on_their_queues(fleet: Fleet, eventually: Callable[
     active = [task for tasks in (app.control.inspect(timeout=3).active() or {}).values() for task in tasks]
     shown = [(t["name"], t["delivery_info"]["routing_key"], t["delivery_info"]["priority"], t["args"]) for t in active]
     assert ("tta_tasks.generate_tests", "openhands", 3, []) in shown
-    fleet.client.ledger.cancel(run_id)
+    fleet.client.cancel_run(run_id)
     fleet.ended(run_id)
 
 

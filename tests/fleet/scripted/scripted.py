@@ -26,7 +26,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         raise StoreUnavailable("It does not answer.")
     if what.endswith("waits"):
         until = time.monotonic() + 30
-        while time.monotonic() < until and not ledger.cancelled(task.run_id):
+        while time.monotonic() < until and not ledger.unwanted(task):
             time.sleep(0.05)
         return RESULTS[request.kind](status=Status.CANCELLED)
     if what.endswith("outlasts"):

@@ -1,0 +1,174 @@
+"""Producers: submission, status, results, cancellation, from threads and from asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tta_tasks.client import AsyncTaskClient, TaskClient
+from tta_tasks.errors import QueueFull, RecordMissing, SettingsError, UsageError
+from tta_tasks.models import Component, GenerationRequest, Module, Status
+from tta_tasks.queues import Priority
+from tta_tasks.settings import settings
+
+if TYPE_CHECKING:
+    from conftest import Fleet
+
+pytestmark = pytest.mark.stack
+
+
+def request(module: str = "one") -> GenerationRequest:
+    """A request on its own; its module's name says what the task does."""
+    found = Module(name=module, path=f"{module}.py")
+    return GenerationRequest(snapshot="0" * 64, component=Component(name="calculator", modules=(found,)), module=found)
+
+
+def test_submitted_task_is_accepted_at_once_and_done_later(fleet: Fleet) -> None:
+    """Without a worker the id is there and the task queued; with one its result comes."""
+    task_id = fleet.client.submit(request(), priority=Priority.HIGH)
+    record = fleet.client.status(task_id)
+    assert (record.status, record.queue, record.priority) == (Status.QUEUED, "openhands", "high")
+    fleet.start()
+    assert fleet.client.result(task_id, timeout=30).status is Status.COMPLETED
+    assert fleet.client.result(task_id, timeout=0).status is Status.COMPLETED
+
+
+def test_results_come_as_tasks_end(fleet: Fleet) -> None:
+    """A slow task does not hold up the results of the others; asking twice answers twice."""
+    ids = fleet.client.submit_many([request("one_outlasts"), *[request(f"m{number}") for number in range(20)]])
+    fleet.start()
+    order = [task_id for task_id, _ in fleet.client.results(ids, timeout=60)]
+    assert sorted(order) == sorted(ids)
+    assert order[-1] == ids[0]
+    assert len(list(fleet.client.results(ids, timeout=5))) == 21
+
+
+def test_same_idempotency_key_is_the_same_task(fleet: Fleet, valkey: redis.Redis) -> None:
+    """Submitting twice with one key gives one id, one message and one attempt."""
+    first = fleet.client.submit(request(), idempotency_key="order 7")
+    again = fleet.client.submit(request(), idempotency_key="order 7")
+    assert first == again
+    assert sum(valkey.llen(key) for key in valkey.scan_iter("tta:openhands*")) == 1
+    fleet.start()
+    fleet.client.result(first, timeout=30)
+    assert fleet.client.submit(request(), idempotency_key="order 7") == first
+    assert fleet.client.status(first).attempts == 1
+
+
+def test_unknown_ids_and_wrong_timeouts_are_told(fleet: Fleet) -> None:
+    """Ids that never were, negative timeouts and passed deadlines are one clear error each; 0 does not wait."""
+    with pytest.raises(RecordMissing, match="never existed, or ended more than"):
+        fleet.client.result("nope")
+    with pytest.raises(RecordMissing):
+        fleet.client.cancel("nope")
+    task_id = fleet.client.submit(request())
+    with pytest.raises(TimeoutError, match="has not ended within 0 s"):
+        fleet.client.result(task_id, timeout=0)
+    with pytest.raises(UsageError, match="cannot be waited for"):
+        fleet.client.result(task_id, timeout=-1)
+    with pytest.raises(UsageError, match="deadline has passed"):
+        fleet.client.submit(request(), deadline=time.time() - 1)
+    with pytest.raises(UsageError, match="Only what has failed"):
+        fleet.client.retry(task_id)
+
+
+def test_cancelled_before_its_start_it_never_starts(fleet: Fleet) -> None:
+    """A queued task that is cancelled ends at once, and no worker begins it."""
+    task_id = fleet.client.submit(request())
+    assert fleet.client.cancel(task_id) is Status.CANCELLED
+    assert fleet.client.result(task_id, timeout=5).status is Status.CANCELLED
+    fleet.start()
+    other = fleet.client.submit(request())
+    fleet.client.result(other, timeout=30)
+    assert fleet.client.status(task_id).attempts == 0
+    assert fleet.client.cancel(other) is Status.COMPLETED
+
+
+def test_failed_task_can_be_retried(fleet: Fleet) -> None:
+    """A retry is a new task; the failed one keeps its story."""
+    fleet.start()
+    task_id = fleet.client.submit(request("one_fails"))
+    assert fleet.client.result(task_id, timeout=30).status is Status.FAILED
+    again = fleet.client.retry(task_id)
+    assert again != task_id
+    assert fleet.client.result(again, timeout=30).status is Status.FAILED
+
+
+def test_events_tell_a_task_from_start_to_end(fleet: Fleet) -> None:
+    """The stream of a task on its own begins with its start and stops after its end."""
+    fleet.start()
+    task_id = fleet.client.submit(request())
+    assert [event.what for event in fleet.client.events(task_id)] == ["running", "completed"]
+    assert [event.what for event in fleet.client.events(task_id)] == ["running", "completed"]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_full_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over its limit a queue refuses clearly, and takes nothing of the batch."""
+    monkeypatch.setenv("TTA_MAX_QUEUE_TASKS", "3")
+    settings.cache_clear()
+    client = TaskClient.connect()
+    client.submit_many([request(), request()])
+    with pytest.raises(QueueFull, match="2 open tasks; 2 more would be over its limit of 3"):
+        client.submit_many([request(), request()])
+    assert client.ledger.open_tasks("openhands") == 2
+
+
+def test_large_request_is_refused(fleet: Fleet) -> None:
+    """A request of 10 MB is refused before anything is written."""
+    huge = request().model_copy(update={"engine": "x" * (10 << 20)})
+    with pytest.raises(UsageError, match="TTA_MAX_REQUEST_BYTES"):
+        fleet.client.submit(huge)
+
+
+def test_no_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a broker the client says what to set."""
+    monkeypatch.delenv("TTA_BROKER_URL", raising=False)
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="TTA_BROKER_URL"):
+        TaskClient.connect()
+
+
+def test_asyncio_face_awaits_many_without_blocking(fleet: Fleet) -> None:
+    """100 awaited results on one connection: all come, and the loop ticks on meanwhile."""
+    fleet.start()
+
+    async def produce() -> tuple[int, int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticker = asyncio.create_task(tick())
+        async with AsyncTaskClient(fleet.client) as client:
+            ids = await client.submit_many([request(f"m{number}") for number in range(100)])
+            before = ticks
+            ended = await asyncio.gather(*(client.result(task_id, timeout=60) for task_id in ids))
+            ticker.cancel()
+            return sum(result.ok for result in ended), ticks - before
+
+    done, ticks = asyncio.run(produce())
+    assert done == 100
+    assert ticks > 5
+
+
+def test_two_await_one_task(fleet: Fleet) -> None:
+    """One that gives up waiting does not take the result from the other."""
+    fleet.start()
+
+    async def both() -> Status:
+        client = AsyncTaskClient(fleet.client)
+        task_id = await client.submit(request("one_outlasts"))
+        patient = asyncio.create_task(client.result(task_id, timeout=60))
+        with pytest.raises(TimeoutError):
+            await client.result(task_id, timeout=0.5)
+        return (await patient).status
+
+    assert asyncio.run(both()) is Status.COMPLETED

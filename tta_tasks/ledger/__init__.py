@@ -1,0 +1,312 @@
+"""What was accepted and what became of it, in Redis.
+
+Every task is written here before it is published. Keys, each expiring ``retention_s`` after its last change:
+
+    <prefix>run:<id>       hash    plan, cancelled
+    <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
+    <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
+    <prefix>runs           zset    run ids by creation time, bounded
+    <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
+    <prefix>dead           list    tasks that were given up, newest first, bounded
+
+A task's status only moves forward, and its first terminal status is final: transitions are Lua scripts
+(``scripts.py``), so that a message delivered twice cannot make two ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, Final, cast
+
+import redis
+from pydantic import TypeAdapter
+
+from tta_tasks.connection import connect, translated
+from tta_tasks.errors import RecordMissing
+from tta_tasks.ledger import scripts
+from tta_tasks.models import AnyRequest, AnyResult, Event, Result, RunPlan, RunRecord, Status, TaskRecord
+from tta_tasks.settings import Settings
+
+REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(AnyRequest)
+RESULT: Final[TypeAdapter[AnyResult]] = TypeAdapter(AnyResult)
+
+#: A worker renews the lease on its running tasks three times within it; it ends before the broker hands a lost worker's
+#: message to another one.
+LEASE_SHARE = 0.8
+#: How long after its message should have been published a waiting task is looked after, in seconds.
+GRACE_S = 10.0
+#: Most dead letters kept.
+MAX_DEAD = 1000
+
+
+class Move(StrEnum):
+    """What became of a transition."""
+
+    MOVED = "moved"
+    #: The task had already ended.
+    ENDED = "ended"
+    #: Another worker is doing it right now.
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+
+
+class Ledger:
+    """The ledger of one installation.
+
+    Every method raises :class:`StoreUnavailable` when Redis does not answer.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._redis = client
+        self._settings = settings
+        self._prefix = settings.key_prefix
+        self._url = settings.redis
+        self._accept = client.register_script(scripts.ACCEPT)
+        self._move = client.register_script(scripts.MOVE)
+        self._renew = client.register_script(scripts.RENEW)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Ledger:
+        """Open a ledger on the Redis of ``settings``. Connects on first use."""
+        return cls(connect(settings), settings)
+
+    # -- accepting -------------------------------------------------------------------------------------------------
+
+    def accept(self, tasks: Sequence[TaskRecord], plan: RunPlan | None = None) -> tuple[bool, ...]:
+        """Write down what is about to be published, in one round trip.
+
+        Returns:
+            For each task whether it is new; one that is already known is left as it is.
+        """
+        keep = self._settings.retention_s
+        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
+            for task in tasks:
+                due = task.submitted_at + GRACE_S
+                arguments: list[Any] = [task.id, due, keep, *(part for pair in _to_hash(task).items() for part in pair)]
+                self._accept(keys=[self._task_key(task.id), self._open_key(task.queue)], args=arguments, client=pipe)
+            if plan is not None:
+                pipe.hset(self._run_key(plan.id), mapping={"plan": plan.model_dump_json(), "cancelled": 0})
+                pipe.expire(self._run_key(plan.id), keep)
+                pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
+                pipe.zremrangebyrank(f"{self._prefix}runs", 0, -self._settings.max_runs - 1)
+            answers = pipe.execute()
+        return tuple(bool(answer) for answer in answers[: len(tasks)])
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run's running tasks to stop. Kept here, so that a worker that starts later knows, too.
+
+        Raises:
+            RecordMissing: No such run, or it has expired.
+        """
+        self.plan(run_id)
+        with translated(self._url):
+            self._redis.hset(self._run_key(run_id), "cancelled", 1)
+
+    # -- a task's life ---------------------------------------------------------------------------------------------
+
+    def start(self, task: TaskRecord, worker: str, *, redelivered: bool = False) -> Move:
+        """Record that ``worker`` starts ``task``, and take its lease.
+
+        Args:
+            task: The task.
+            worker: Node name of the worker.
+            redelivered: Whether the broker delivers its message again, because whoever held it has lost it.
+        """
+        until = time.time() + self.lease_s
+        return self._moved(task, Status.RUNNING, worker=worker, due=until, again=redelivered)
+
+    def progress(self, task: TaskRecord, message: str) -> None:
+        """Record what ``task`` is doing now."""
+        self._moved(task, "progress", payload=message[:200])
+
+    def requeue(self, task: TaskRecord, why: str, due: float) -> Move:
+        """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``."""
+        return self._moved(task, Status.QUEUED, payload=why[:200], due=due)
+
+    def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
+        """Record how ``task`` ended; ``False`` when it had already ended, and the first end stays."""
+        return self._moved(task, result.status, worker=worker, payload=result.model_dump_json()) is Move.MOVED
+
+    @property
+    def lease_s(self) -> float:
+        """How long a running task stays its worker's without a sign of life, in seconds."""
+        return self._settings.visibility_timeout_s * LEASE_SHARE
+
+    def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
+        """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
+        until, keep = time.time() + self.lease_s, self._settings.retention_s
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for task_id, queue in tasks:
+                keys = [self._task_key(task_id), self._open_key(queue)]
+                self._renew(keys=keys, args=[task_id, worker, until, keep], client=pipe)
+            pipe.execute()
+
+    # -- what the reconciler looks after -----------------------------------------------------------------------------
+
+    def due(self, queue: str, limit: int) -> tuple[str, ...]:
+        """Ids of tasks of ``queue`` that have not ended and should be looked after now."""
+        with translated(self._url):
+            found = self._redis.zrangebyscore(self._open_key(queue), "-inf", time.time(), start=0, num=limit)
+        return tuple(item.decode() for item in cast("list[bytes]", found))
+
+    def defer(self, queue: str, until: dict[str, float]) -> None:
+        """Look after these tasks of ``queue`` (id -> time) later; those that ended meanwhile are left alone."""
+        if until:
+            with translated(self._url):
+                self._redis.zadd(self._open_key(queue), cast("Any", until), xx=True)
+
+    def forget(self, queue: str, task_id: str) -> None:
+        """Do not look after a task whose record has expired."""
+        with translated(self._url):
+            self._redis.zrem(self._open_key(queue), task_id)
+
+    def open_tasks(self, queue: str) -> int:
+        """How many tasks of ``queue`` wait or run."""
+        with translated(self._url):
+            return self._redis.zcard(self._open_key(queue))
+
+    def bury(self, task: TaskRecord, why: str) -> None:
+        """Keep the story of a task that was given up."""
+        letter = task.model_copy(update={"progress": why}).model_dump_json(exclude={"request", "result"})
+        with translated(self._url), self._redis.pipeline() as pipe:
+            pipe.lpush(f"{self._prefix}dead", letter)
+            pipe.ltrim(f"{self._prefix}dead", 0, MAX_DEAD - 1)
+            pipe.expire(f"{self._prefix}dead", self._settings.retention_s)
+            pipe.execute()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def cancelled(self, run_id: str) -> bool:
+        """Whether the run was asked to stop."""
+        with translated(self._url):
+            return self._redis.hget(self._run_key(run_id), "cancelled") == b"1"
+
+    def unwanted(self, task: TaskRecord) -> bool:
+        """Whether nobody waits for ``task`` any more: its run was asked to stop, or it was ended meanwhile."""
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hget(self._task_key(task.id), "status")
+            pipe.hget(self._run_key(task.run_id or ""), "cancelled")
+            status, cancelled = pipe.execute()
+        return cancelled == b"1" or status is None or Status(status.decode()).terminal
+
+    def task(self, task_id: str) -> TaskRecord:
+        """The record of one task.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+        """
+        return self.tasks([task_id])[0]
+
+    def tasks(self, task_ids: Iterable[str]) -> tuple[TaskRecord, ...]:
+        """The records of several tasks, in one round trip.
+
+        Raises:
+            RecordMissing: One of them does not exist, or has expired.
+        """
+        ids = list(task_ids)
+        if not ids:
+            return ()
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for task_id in ids:
+                pipe.hgetall(self._task_key(task_id))
+            found = cast("list[dict[bytes, bytes]]", pipe.execute())
+        for task_id, fields in zip(ids, found, strict=True):
+            if not fields:
+                raise RecordMissing(
+                    f"No task {task_id} is known here.",
+                    f"It never existed, or ended more than {self._settings.retention_s} s ago.",
+                )
+        return tuple(_from_hash(task_id, fields) for task_id, fields in zip(ids, found, strict=True))
+
+    def plan(self, run_id: str) -> RunPlan:
+        """What a run was asked to do.
+
+        Raises:
+            RecordMissing: No such run, or it has expired.
+        """
+        with translated(self._url):
+            plan = self._redis.hget(self._run_key(run_id), "plan")
+        if plan is None:
+            raise RecordMissing(
+                f"No run {run_id} is known here.",
+                f"It never existed, or ended more than {self._settings.retention_s} s ago.",
+            )
+        return RunPlan.model_validate_json(cast("bytes", plan))
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run with all its tasks.
+
+        Raises:
+            RecordMissing: No such run, or it has expired.
+        """
+        plan = self.plan(run_id)
+        return RunRecord(plan=plan, tasks=self.tasks(plan.task_ids), cancelled=self.cancelled(run_id))
+
+    def runs(self, limit: int = 20) -> tuple[str, ...]:
+        """Ids of the latest runs, newest first."""
+        with translated(self._url):
+            found = cast("list[bytes]", self._redis.zrevrange(f"{self._prefix}runs", 0, limit - 1))
+        return tuple(item.decode() for item in found)
+
+    def events(self, stream: str, after: str = "0", wait_s: float = 0.0) -> list[tuple[str, Event]]:
+        """What happened in a run (or to a task without one) after a position, waiting up to ``wait_s`` for something.
+
+        Returns:
+            Pairs of position and event; give the last position to the next call.
+        """
+        key = f"{self._prefix}events:{stream}"
+        block = max(1, int(wait_s * 1000)) if wait_s else None
+        with translated(self._url):
+            answer = cast("Any", self._redis.xread({key: after}, block=block, count=1000))
+        return [
+            (position.decode(), Event.model_validate({name.decode(): value.decode() for name, value in fields.items()}))
+            for position, fields in _entries(answer)
+        ]
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _moved(
+        self, task: TaskRecord, new: str, *, worker: str = "", payload: str = "", due: float = 0.0, again: bool = False
+    ) -> Move:
+        stream = task.run_id or task.id
+        keys = [self._task_key(task.id), self._open_key(task.queue), f"{self._prefix}events:{stream}"]
+        arguments: list[Any] = [task.id, stream, self._settings.max_events, self._settings.retention_s]
+        arguments += [repr(time.time()), str(new), worker, payload, repr(due), int(again)]
+        with translated(self._url):
+            return Move(cast("bytes", self._move(keys=keys, args=arguments)).decode())
+
+    def _task_key(self, task_id: str) -> str:
+        return f"{self._prefix}task:{task_id}"
+
+    def _run_key(self, run_id: str) -> str:
+        return f"{self._prefix}run:{run_id}"
+
+    def _open_key(self, queue: str) -> str:
+        return f"{self._prefix}open:{queue}"
+
+
+def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: ANN401 - RESP2 and RESP3 nest differently
+    """The entries of the one stream that was read."""
+    if not answer:
+        return []
+    entries = next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1]
+    nested = bool(entries) and isinstance(entries[0], list)
+    return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries[0] if nested else entries)
+
+
+def _to_hash(task: TaskRecord) -> dict[str, str]:
+    fields = task.model_dump(mode="json", exclude={"id", "request", "result"}, exclude_none=True)
+    fields["request"] = task.request.model_dump_json()
+    if task.result is not None:
+        fields["result"] = task.result.model_dump_json()
+    return {name: str(value) for name, value in fields.items()}
+
+
+def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
+    values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    values["request"] = REQUEST.validate_json(values["request"])
+    if "result" in values:
+        values["result"] = RESULT.validate_json(values["result"])
+    return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})

@@ -1,0 +1,61 @@
+"""From a record in the ledger to a message in a queue."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from celery.canvas import Signature
+from kombu.exceptions import OperationalError
+
+from tta_tasks.celery import app
+from tta_tasks.connection import without_password
+from tta_tasks.errors import BrokerUnavailable
+from tta_tasks.models import TaskRecord
+from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.settings import settings
+from tta_tasks.tasks import DECLARED
+
+#: Messages sent in one round trip, where the transport can.
+BATCH = 500
+
+
+def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
+    """How ``task`` is published: the same from a canvas, on its own, and again."""
+    return {
+        "task_id": task.id,
+        "queue": task.queue,
+        "priority": transport_priority(Priority(task.priority), transport),
+        # What Flower and a worker's log show of it.
+        "argsrepr": f"({task.label!r},)",
+    }
+
+
+def signature_of(task: TaskRecord, transport: str) -> Signature[Any]:
+    """The immutable signature that carries out ``task``. It brings no request: that is in the ledger."""
+    return DECLARED[task.request.kind].si().set(**options_of(task, transport))
+
+
+def publish(tasks: Sequence[TaskRecord]) -> None:
+    """Publish accepted tasks, each on its own.
+
+    Raises:
+        BrokerUnavailable: The broker does not answer; what was not published stays accepted.
+    """
+    transport = settings().transport
+    with translated(), app.producer_or_acquire() as producer, producer.batch(max_size=BATCH):
+        for task in tasks:
+            DECLARED[task.request.kind].apply_async(producer=producer, **options_of(task, transport))
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn kombu's fault into :class:`BrokerUnavailable`, without the broker's password."""
+    try:
+        yield
+    except OperationalError as error:
+        raise BrokerUnavailable(
+            f"The broker at {without_password(settings().broker)} does not answer: {error}.",
+            "Is it running, and is TTA_BROKER_URL right?",
+        ) from error

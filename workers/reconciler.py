@@ -1,0 +1,183 @@
+"""Sees to it that what was accepted ends.
+
+A message can be lost: popped by a worker that was killed before it had written down that it holds it; published by
+nobody, because the producer died after the ledger had accepted the task; dropped with its chord's count when a worker
+was ended the hard way. The ledger still knows the task. One worker at a time, elected by a lock, looks after the tasks
+that have not ended and publishes again what is neither waiting in its queue, held by a living worker, nor waiting for
+other tasks. A copy too many does no harm: a task that has ended, or is being done, is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import redis
+from celery import bootsteps
+
+from tta_tasks import queues
+from tta_tasks.celery import app
+from tta_tasks.connection import connect, translated
+from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.ledger import GRACE_S, Ledger
+from tta_tasks.models import Status, TaskRecord
+from tta_tasks.publishing import publish
+from tta_tasks.settings import Settings, settings
+from tta_tasks.tasks import failed
+
+log = logging.getLogger(__name__)
+
+#: Tasks looked after in one pass, for each queue.
+BATCH = 500
+
+
+class Reconciler:
+    """Looks after open tasks.
+
+    Args:
+        ledger: The ledger.
+        client: The Redis of the ledger, for the election.
+        settings: How this process is set up.
+    """
+
+    def __init__(self, ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
+        self._ledger = ledger
+        self._redis = client
+        self._settings = settings
+        self._every = settings.reconcile_interval_s
+
+    def elected(self, name: str) -> bool:
+        """Whether ``name`` is the one that reconciles now; it stays so for a few intervals."""
+        key, hold_ms = f"{self._settings.key_prefix}reconciler", int(self._every * 3000)
+        with translated(self._settings.redis):
+            if self._redis.set(key, name, nx=True, px=hold_ms):
+                return True
+            if self._redis.get(key) != name.encode():
+                return False
+            return bool(self._redis.pexpire(key, hold_ms))
+
+    def reconcile(self) -> int:
+        """One pass over what is due; answers how many tasks were published again or ended.
+
+        Raises:
+            StoreUnavailable: The ledger does not answer.
+        """
+        return sum(self._look_after(queue) for queue in queues.NAMES)
+
+    def _look_after(self, queue: str) -> int:
+        looked = {task.id: self._look(task) for task in self._records(queue, self._ledger.due(queue, BATCH))}
+        later = {task_id: when for task_id, when in looked.items() if when is not None}
+        self._ledger.defer(queue, later)
+        return len(looked) - len(later)
+
+    def _records(self, queue: str, ids: Iterable[str]) -> Iterable[TaskRecord]:
+        for task_id in ids:
+            try:
+                yield self._ledger.task(task_id)
+            except RecordMissing:
+                self._ledger.forget(queue, task_id)
+
+    def _look(self, task: TaskRecord) -> float | None:
+        """See to one task; answer when to look again, or ``None`` when something was done about it."""
+        now = time.time()
+        if task.deadline is not None and now > task.deadline:
+            self._end(task, "Not done before its deadline.")
+        elif task.status is not Status.RUNNING:
+            return self._look_at_queued(task, now)
+        elif task.lease_until > now:
+            return task.lease_until
+        else:
+            self._again(task, "its worker was lost")
+        return None
+
+    def _look_at_queued(self, task: TaskRecord, now: float) -> float | None:
+        try:
+            needs = self._ledger.tasks(task.request.needs)
+        except RecordMissing:
+            self._end(task, "A task whose result it needs has expired.")
+            return None
+        since = waiting_since(task, needs)
+        if any(not need.status.terminal for need in needs):
+            return now + self._every
+        if now < since + GRACE_S:
+            return since + GRACE_S
+        if self._waits(task, since):
+            return now + self._every
+        self._again(task, "its message was lost")
+        return None
+
+    def _waits(self, task: TaskRecord, since: float) -> bool:
+        """Whether the task's message may still wait in its queue.
+
+        Queues are first in, first out, within a priority: when even the oldest message there came later than this one
+        should have, this one is gone.
+        """
+        oldest = oldest_waiting(task)
+        if oldest is None:
+            return False
+        try:
+            record = self._ledger.task(oldest)
+            came = waiting_since(record, self._ledger.tasks(record.request.needs))
+        except RecordMissing:
+            return True
+        return came <= since + GRACE_S
+
+    def _again(self, task: TaskRecord, why: str) -> None:
+        log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
+        self._ledger.requeue(task, f"again: {why}", due=time.time() + GRACE_S)
+        publish([task])
+
+    def _end(self, task: TaskRecord, why: str) -> None:
+        log.error("%s %s (%s): %s", task.name, task.id, task.label, why)
+        self._ledger.bury(task, why)
+        self._ledger.finish(task, failed(task.request, TtaError(why)))
+
+
+def waiting_since(task: TaskRecord, needs: Iterable[TaskRecord]) -> float:
+    """When the task's message should have been published."""
+    return max([task.published_at or task.submitted_at, *(need.finished_at or 0.0 for need in needs)])
+
+
+def oldest_waiting(task: TaskRecord) -> str | None:
+    """Id of the oldest message in the task's queue, at its priority; ``None`` when none waits there."""
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        if not hasattr(channel, "_q_for_pri"):
+            # RabbitMQ tells how many wait, not which.
+            return task.id if channel.queue_declare(task.queue, passive=True).message_count else None
+        number = queues.transport_priority(queues.Priority(task.priority), "redis")
+        with channel.conn_or_acquire() as client:
+            found = client.lindex(channel._q_for_pri(task.queue, number), -1)  # noqa: SLF001 - kombu's naming of lists
+    return cast("str", json.loads(found)["headers"]["id"]) if found else None
+
+
+class Reconciling(bootsteps.StartStopStep):
+    """Worker step: a thread that reconciles while this worker is the elected one."""
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+        super().__init__(worker, **kwargs)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own
+        """Begin, in a thread of its own: a slow broker must not hold up the worker."""
+        self._thread = threading.Thread(target=self._run, args=(worker.hostname,), name="reconciler", daemon=True)
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
+        """End the thread; another worker is elected when the lock expires."""
+        self._stopped.set()
+
+    def _run(self, name: str) -> None:
+        chosen = settings()
+        reconciler = Reconciler(Ledger.connect(chosen), connect(chosen), chosen)
+        while not self._stopped.wait(chosen.reconcile_interval_s):
+            try:
+                if reconciler.elected(name):
+                    reconciler.reconcile()
+            except (TransientError, OSError) as error:
+                log.warning("Not reconciled: %s", error)
