@@ -1,0 +1,1 @@
+"""Deployers: what brings a release to an environment, and back."""
