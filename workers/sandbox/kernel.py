@@ -60,11 +60,6 @@ def drop_privileges() -> None:
         _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those the kernel does not know
     _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _check(_libc.capset(struct.pack("II", LINUX_CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
-    forbid_new_privileges()
-
-
-def forbid_new_privileges() -> None:
-    """Make set-user-ID programs run as anybody else's."""
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
@@ -159,6 +154,7 @@ def landlock_version() -> int:
 def restrict_reach(writable: list[str], *, network: bool) -> None:
     """Let this process and its descendants change files below ``writable`` only, and not connect to services.
 
+    Asks for :func:`drop_privileges` before.
     Without a network of its own, a command must be able to connect to what it serves itself. So ephemeral ports are
     allowed; those with a fixed number, such as the broker's, are not.
     """
@@ -175,7 +171,6 @@ def restrict_reach(writable: list[str], *, network: bool) -> None:
             _allow_writes(rules, path, files)
     for port in _ephemeral_ports() if connect else ():
         _add_rule(rules, LANDLOCK_RULE_NET_PORT, struct.pack("QQ", connect, port), "landlock")
-    forbid_new_privileges()
     _check(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock")
     os.close(rules)
 

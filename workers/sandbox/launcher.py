@@ -90,7 +90,7 @@ def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> 
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.setsid()
         os.chdir(job["cwd"])
-        if "view" in job:
+        if "view" in job or "landlock" in job:
             _kernel().drop_privileges()
         if "landlock" in job:
             _kernel().restrict_reach(**job["landlock"])

@@ -68,7 +68,7 @@ def bubblewrap(view: View) -> Plan:
 
 def namespaces(view: View) -> Plan:
     """See ``MEANING``; the private view is made by the launcher."""
-    extra = ["-m", "-i", "-u", *([] if view.network else ["-n"])]
+    extra = ["--keep-caps", "--mount", "--ipc", "--uts", *([] if view.network else ["--net"])]
     job: dict[str, object] = {
         "view": {
             "temporary": str(view.temporary),
@@ -94,8 +94,8 @@ def process_group(view: View) -> Plan:
 
 def _process_namespace(view: View, *more: str) -> tuple[str, ...]:
     """What starts the following words as the first process of a namespace that ends with it."""
-    unshare = ("unshare", "--user", "--map-current-user", "--keep-caps", "--pid", "--fork", "--kill-child")
-    # Root is exempt from RLIMIT_NPROC, but not from this. Ids below 300 are not used again, so they do not count.
+    unshare = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child")
+    # Root is exempt from RLIMIT_NPROC, but not from this (since Linux 6.14); others may not be allowed to set it.
     script = f'(echo {RESERVED_IDS + view.processes} > /proc/sys/kernel/pid_max) 2> /dev/null; exec "$@"'
     return (*unshare, "--mount-proc", *more, "--", "sh", "-c", script, "sh")
 
