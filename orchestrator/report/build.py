@@ -118,7 +118,9 @@ def _stages(tasks: Sequence[TaskRecord], timings: dict[str, float]) -> Iterable[
                 completed=sum(task.status is Status.COMPLETED for task in members),
                 cached=sum(task.result is not None and task.result.cached for task in members),
                 duration_s=timings[stage] / 1000 if stage in timings else None,
-                errors=tuple(f"{task.label}: {_error(task)}" for task in members if task.status is Status.FAILED),
+                errors=tuple(
+                    f"{task.label}: {_error(task) or 'failed'}" for task in members if task.status is Status.FAILED
+                ),
             )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 _MINUTE = 60
 _HOUR = 3600
 
+#: What a rejected test is, for the codes whose own name does not say it.
 REASONS = {
-    "fails": "does not pass",
-    "flaky": "does not pass every time",
-    "no_assertion": "asserts nothing",
-    "duplicate": "says what another test says",
-    "adds_nothing": "adds no coverage and kills no mutant",
-    "leaks": "leaves something behind",
+    "fails": "failing",
+    "no_assertion": "without an assertion",
+    "adds_nothing": "adding nothing",
+    "leaks": "leaving something behind",
 }
 
 
