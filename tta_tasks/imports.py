@@ -11,7 +11,7 @@ import ast
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 #: Functions that import what their first argument names.
@@ -37,6 +37,7 @@ def import_closure(module_file: Path, import_root: Path) -> set[Path]:
         module_file: A module's file.
         import_root: What would be on ``sys.path``.
     """
+    located = cache(_located)
     seen: set[Path] = set()
     pending = [module_file, *_packages(module_file, import_root)]
     while pending:
@@ -46,9 +47,10 @@ def import_closure(module_file: Path, import_root: Path) -> set[Path]:
         seen.add(file)
         for imported in _imports(file):
             for base in _bases(file, imported, [import_root]):
-                pending += _chain(base, imported.module)
-                if imported.name:
-                    pending += _chain(base, (*imported.module, imported.name))
+                for parts in (imported.module, (*imported.module, imported.name or "*")):
+                    # Those that run for a.b.c: a, a.b and a.b.c.
+                    chain = (located(base, parts[:depth]) for depth in range(min(1, len(parts)), len(parts) + 1))
+                    pending += [file for file in chain if file is not None]
     return {file for file in seen if file.is_relative_to(import_root)} | {module_file}
 
 
@@ -64,8 +66,8 @@ def importers(tests: Path, modules: Collection[Path], import_root: Path) -> set[
         import_root: What would be on ``sys.path``.
     """
     files = {path for path in tests.rglob("*.py") if path.is_file()}
-    roots = [import_root, tests, tests.parent]
-    targets = {file: set[Path]().union(*(_origins(file, found, roots) for found in _imports(file))) for file in files}
+    origins = _Origins((import_root, tests, tests.parent))
+    targets = {file: origins.of(file, file.parent) for file in files}
     about = {file for file, found in targets.items() if not found.isdisjoint(modules)}
     while more := {file for file in files - about if targets[file] & about or _conftests(file, tests) & about}:
         about |= more
@@ -79,20 +81,11 @@ def importers(tests: Path, modules: Collection[Path], import_root: Path) -> set[
 
 def _imports(file: Path) -> tuple[_Import, ...]:
     try:
-        source = file.read_bytes()
-    except OSError:
-        return ()
-    return _parse(source)
-
-
-@lru_cache(maxsize=2048)
-def _parse(source: bytes) -> tuple[_Import, ...]:
-    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about somebody else's code
-            tree = ast.parse(source)
+            tree = ast.parse(file.read_bytes())
             return tuple(found for node in ast.walk(tree) for found in _of_node(node))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
 
 
@@ -131,14 +124,6 @@ def _located(base: Path, parts: Sequence[str]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _chain(base: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """The files that run for ``import a.b.c``: those of ``a``, ``a.b`` and ``a.b.c``."""
-    for depth in range(min(1, len(parts)), len(parts) + 1):
-        file = _located(base, parts[:depth])
-        if file is not None:
-            yield file
-
-
 def _packages(file: Path, import_root: Path) -> Iterator[Path]:
     """The ``__init__`` files of the packages that ``file`` is in."""
     for folder in file.parents:
@@ -154,25 +139,45 @@ def _conftests(file: Path, tests: Path) -> set[Path]:
     return {folder / "conftest.py" for folder in folders} - {file}
 
 
-def _origins(file: Path, imported: _Import, roots: Sequence[Path], seen: frozenset[Path] = frozenset()) -> set[Path]:
-    """Where an imported thing comes from, followed through packages that only pass it on."""
-    found: set[Path] = set()
-    for base in _bases(file, imported, [*roots, file.parent]):
-        module = _located(base, imported.module)
-        submodule = _located(base, (*imported.module, imported.name)) if imported.name else None
-        if submodule is not None:
-            found |= {submodule} | _passed_on(submodule, None, roots, seen)
-        elif module is not None:
-            name = None if imported.name == "*" else imported.name
-            found |= {module} | _passed_on(module, name, roots, seen)
-    return found
+class _Origins:
+    """Where imported things come from, followed through packages that only pass them on.
 
+    Args:
+        roots: What would be on ``sys.path``.
+    """
 
-def _passed_on(package: Path, name: str | None, roots: Sequence[Path], seen: frozenset[Path]) -> set[Path]:
-    """Where a package has ``name`` from; without a name, all it passes on."""
-    if package.name != "__init__.py" or package in seen:
-        return set()
-    inner = _imports(package)
-    # A name it does not import is its own, or comes by a star.
-    chosen = [one for one in inner if name is None or one.bound == name] or [one for one in inner if one.name == "*"]
-    return set[Path]().union(*(_origins(package, one, roots, seen | {package}) for one in chosen))
+    def __init__(self, roots: tuple[Path, ...]) -> None:
+        self._roots = tuple(dict.fromkeys(roots))
+        self._imports = cache(_imports)
+        self._located = cache(_located)
+        self._known: dict[tuple[Path, str | None], set[Path]] = {}
+
+    def of(self, file: Path, *beside: Path) -> set[Path]:
+        """The files that ``file`` imports from; ``beside`` are roots for it alone."""
+        roots = (*self._roots, *beside)
+        return set[Path]().union(*(self._origin(file, imported, roots) for imported in self._imports(file)))
+
+    def _origin(self, file: Path, imported: _Import, roots: tuple[Path, ...]) -> set[Path]:
+        found: set[Path] = set()
+        for base in _bases(file, imported, roots):
+            module = self._located(base, imported.module)
+            submodule = self._located(base, (*imported.module, imported.name)) if imported.name else None
+            if submodule is not None:
+                found |= {submodule} | self._passed_on(submodule, None)
+            elif module is not None:
+                found |= {module} | self._passed_on(module, None if imported.name == "*" else imported.name)
+        return found
+
+    def _passed_on(self, package: Path, name: str | None) -> set[Path]:
+        """Where a package has ``name`` from; without a name, all it passes on."""
+        if package.name != "__init__.py":
+            return set()
+        if (package, name) not in self._known:
+            self._known[package, name] = set()  # packages that import each other end here
+            inner = self._imports(package)
+            # A name it does not import is its own, or comes by a star.
+            chosen = [one for one in inner if name is None or one.bound == name]
+            chosen = chosen or [one for one in inner if one.name == "*"]
+            for one in chosen:
+                self._known[package, name] |= self._origin(package, one, self._roots)
+        return self._known[package, name]
