@@ -124,10 +124,18 @@ def why_red(report: SuiteReport) -> str:
     if report.aborted:
         return f"the suite does not come to its end: {report.aborted}"
     count = report.failed + report.errors
-    first = report.failures[0] if report.failures else None
-    said = first.message.strip().splitlines()[-1][:200] if first and first.message.strip() else ""
-    named = f": {first.id}" + (f" ({said})" if said else "") if first else ""
+    named = "".join(f": {first.id} ({_said(first.message)})" for first in report.failures[:1])
     return f"{count} test{'s' * (count != 1)} fail{'s' * (count == 1)}{named}"
+
+
+def _said(traceback: str) -> str:
+    """The line of pytest's traceback that says what was wrong."""
+    lines = [line for line in traceback.splitlines() if line.strip()]
+    return (
+        next((line for line in lines if line.startswith("E ")), lines[-1] if lines else "")
+        .removeprefix("E")
+        .strip()[:200]
+    )
 
 
 def _without_culprits(

@@ -1,7 +1,8 @@
-"""Refactoring and collection as stages: on real trees, through a real ledger, store, environment and suite."""
+"""Refactoring, collection and deployment as stages: through a real ledger, store, environment and suite."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 import redis
 
 from tta_tasks import patches
+from tta_tasks.errors import DeploymentFailed
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
     CollectionRequest,
     CollectionResult,
     Component,
+    DeploymentRequest,
+    DeploymentResult,
     ErrorInfo,
     Gates,
     GenerationResult,
@@ -35,7 +39,7 @@ from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack, unpack
 from workers.combination import Choice, settle
 from workers.context import Context
-from workers.stages import collection, refactoring
+from workers.stages import collection, deployment, refactoring
 
 LIMITS = {"max_bytes": 1 << 24, "max_files": 1000}
 MODULE = Module(name="calc", path="calc.py")
@@ -67,7 +71,10 @@ class Bench:
         self.folder = folder
         self.ledger = Ledger.connect(settings())
         self.request = TestingRequest(snapshot="0" * 64, component=COMPONENT)
-        self.context = Context(self._record("this", Stage.COLLECTION), self.ledger, settings())
+        this = self._record("this", Stage.COLLECTION)
+        self.ledger.accept([this])
+        self.ledger.start(this, "")
+        self.context = Context(this, self.ledger, settings())
 
     def snapshot(self, files: Mapping[str, str]) -> str:
         """A tree of ``files``, in the store."""
@@ -94,7 +101,7 @@ class Bench:
 
     def done(self, *results: Result) -> tuple[str, ...]:
         """Put results into the ledger; answer the ids of their tasks."""
-        return tuple(self._finish(f"task-{number}", result) for number, result in enumerate(results))
+        return tuple(self._finish(f"task-{time.monotonic_ns()}", result) for result in results)
 
     def _finish(self, task_id: str, result: Result) -> str:
         record = self._record(task_id, Stage.GENERATION)
@@ -252,6 +259,43 @@ def test_nothing_to_refactor_is_no_patch(bench: Bench) -> None:
     request = RefactoringRequest(snapshot=bench.snapshot({"calc.py": "X = 1\n"}), component=COMPONENT)
     result = refactoring.run(request, bench.context)
     assert (result.status, result.patch) == (Status.COMPLETED, None)
+
+
+def deploy(bench: Bench, environment: str, tree: str | None) -> DeploymentResult:
+    """Deploy a collected tree to an environment of the worker's targets file."""
+    collected = CollectionResult(status=Status.COMPLETED, tree=tree)
+    request = DeploymentRequest(
+        snapshot=bench.snapshot(TREE), component=COMPONENT, needs=bench.done(collected), environment=environment
+    )
+    return deployment.run(request, bench.context)
+
+
+def test_a_collected_tree_goes_to_staging_and_production(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both environments get the same release of the tree, not of the snapshot; once more is unchanged."""
+    targets = bench.folder / "targets.toml"
+    table = f'path = "{bench.folder}/srv"\n'
+    targets.write_text(
+        f"[environments.staging]\n{table}[environments.production]\n{table}smoke = ['{{bin}}/nothing']\n"
+    )
+    monkeypatch.setenv("TTA_TARGETS_FILE", str(targets))
+    settings.cache_clear()
+    bench.context.settings = settings()
+    tree = bench.snapshot({"calc.py": "print('collected')\n"})
+    staged = deploy(bench, "staging", tree)
+    assert (staged.status, staged.action, staged.checks[0].ok) == (Status.COMPLETED, "released", True)
+    run = [f"{staged.location}/bin/python", "-c", "import calc"]
+    assert subprocess.run(run, check=True, capture_output=True, text=True, cwd="/").stdout == "collected\n"
+    assert deploy(bench, "staging", tree).action == "unchanged"
+    produced = deploy(bench, "production", tree)
+    assert (produced.release, produced.status, produced.action) == (staged.release, Status.FAILED, "rolled_back")
+    assert produced.error is not None
+    assert "failed its checks in production, and no release is in use" in produced.error.message
+
+
+def test_a_tree_that_was_not_collected_is_not_deployed(bench: Bench) -> None:
+    """Without a collected tree the fault says what is missing."""
+    with pytest.raises(DeploymentFailed, match="no collected tree"):
+        deploy(bench, "staging", None)
 
 
 Red = Callable[[Choice], str]

@@ -14,8 +14,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from tta_tasks.errors import SandboxError
 from tta_tasks.models import Check, Component, Model
-from tta_tasks.protocols import Completed, Limits, Sandbox
+from tta_tasks.protocols import Limits, Sandbox
 
 #: Seconds that one smoke check may take.
 SMOKE_S = 60.0
@@ -67,28 +68,37 @@ class Installed:
             scripts: Whether to ask each of its programs for ``--help``.
         """
         if command:
-            yield _checked("smoke", self._run(_filled(command, self._paths), SMOKE_S, network=False))
+            yield self._asked("smoke", _filled(command, self._paths), SMOKE_S)
         elif tops := self._top_level():
             program = "; ".join(f"import {top}" for top in tops)
-            name = f"import {', '.join(tops)}"
-            yield _checked(name, self._run([str(self.bin / "python"), "-I", "-c", program], SMOKE_S, network=False))
+            yield self._asked(f"import {', '.join(tops)}", [str(self.bin / "python"), "-I", "-c", program], SMOKE_S)
         else:
             yield Check(name="import", ok=False, detail=f"{self.wheel.name} holds none of the component's modules")
         for script in self._scripts() if scripts else ():
-            yield _checked(f"{script} --help", self._run([str(self.bin / script), "--help"], SMOKE_S, network=False))
+            yield self._asked(f"{script} --help", [str(self.bin / script), "--help"], SMOKE_S)
 
     def healthy(self, health: Health) -> Check:
         """Ask the release while it is in use."""
         if health.url:
             return _polled(health)
-        return _checked("health", self._run(_filled(health.command, self._paths), health.timeout_s, network=True))
+        return self._asked("health", _filled(health.command, self._paths), health.timeout_s, network=True)
 
     @property
     def _paths(self) -> Mapping[str, Path]:
         return {"python": self.bin / "python", "bin": self.bin, "release": self.folder}
 
-    def _run(self, argv: Sequence[str], wall_s: float, *, network: bool) -> Completed:
-        return self.sandbox.run(argv, cwd=self.folder, limits=Limits(wall_s=wall_s), network=network)
+    def _asked(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
+        """Run a command that tells by its status."""
+        try:
+            completed = self.sandbox.run(argv, cwd=self.folder, limits=Limits(wall_s=wall_s), network=network)
+        except SandboxError as error:
+            return Check(name=name, ok=False, detail=error.message)
+        if completed.ok:
+            return Check(name=name, ok=True)
+        if completed.stopped:
+            return Check(name=name, ok=False, detail=f"did not end within {wall_s:g} s")
+        said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
+        return Check(name=name, ok=False, detail=f"status {completed.returncode}: {said}")
 
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
@@ -114,19 +124,10 @@ def _filled(command: Sequence[str], paths: Mapping[str, Path]) -> list[str]:
     return words
 
 
-def _checked(name: str, completed: Completed) -> Check:
-    if completed.ok:
-        return Check(name=name, ok=True)
-    if completed.stopped:
-        return Check(name=name, ok=False, detail=f"did not end within {completed.duration_s:.0f} s")
-    said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
-    return Check(name=name, ok=False, detail=f"status {completed.returncode}: {said}")
-
-
 def _polled(health: Health) -> Check:
     deadline = time.monotonic() + health.timeout_s
     while True:
-        said = _asked(health.url, max(deadline - time.monotonic(), 0.1))
+        said = _fetched(health.url, max(deadline - time.monotonic(), 0.1))
         if not said:
             return Check(name=f"GET {health.url}", ok=True)
         if time.monotonic() + health.interval_s >= deadline:
@@ -134,7 +135,7 @@ def _polled(health: Health) -> Check:
         time.sleep(health.interval_s)
 
 
-def _asked(url: str, timeout_s: float) -> str:
+def _fetched(url: str, timeout_s: float) -> str:
     """What is wrong with the answer, or an empty string."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310 - the operator's; http or https by validation
