@@ -86,6 +86,12 @@ def test_closure_stays_inside(tmp_path: Path) -> None:
     assert _names(import_closure(tmp_path / "src/pkg/m.py", tmp_path / "src"), tmp_path) == {"src/pkg/m.py"}
 
 
+def test_huge_source_is_not_parsed(tmp_path: Path) -> None:
+    """A file of megabytes imports nothing, and costs nothing."""
+    _write(tmp_path, {"m.py": "import other\n" + "x = 1\n" * 1_000_000, "other.py": ""})
+    assert _names(import_closure(tmp_path / "m.py", tmp_path), tmp_path) == {"m.py"}
+
+
 TESTS = {
     "src/pkg/__init__.py": "from .a import f\nfrom .b import *\nfrom .sub import g as renamed\nVERSION = '1'\n",
     "src/pkg/a.py": "",

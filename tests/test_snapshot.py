@@ -145,6 +145,14 @@ def test_repository_without_tracked_files_is_a_folder(tmp_path: Path) -> None:
     assert "git tracks no file here" in snapshot.warnings[0]
 
 
+def test_untracked_subfolder_differs_from_the_commit(repository: Path) -> None:
+    """A folder of which git tracks nothing is taken whole, and counts as changed since the commit."""
+    _write(repository, new__module="")
+    snapshot = _take(repository / "new")
+    assert _names(snapshot) == ["module"]
+    assert (snapshot.commit, snapshot.dirty) == (_git(repository, "rev-parse", "HEAD"), True)
+
+
 def test_folder_honours_gitignore(tmp_path: Path) -> None:
     """Of a plain folder travels what no .gitignore names, nested ones and exceptions included, and no junk."""
     _write(tmp_path, a="", b__log="", b__keep="", b__c__log="", build__out="", d__build__in="", venv="")
@@ -497,6 +505,18 @@ def test_least_recently_used_goes_first(tmp_path: Path, store: CountingStore) ->
     cache.checkout(two, tmp_path / "again")
     assert store.fetched == 4
     assert sum(1 for path in (tmp_path / "cache").iterdir() if path.is_dir()) == 2
+
+
+def test_cache_too_small_for_all_serves_all(tmp_path: Path, store: CountingStore) -> None:
+    """Tasks on different snapshots that do not fit together evict each other's, and still each get theirs whole."""
+    digests = [_snapshot(tmp_path / "source", store, str(number) * 1000) for number in range(3)]
+
+    def checkout(number: int) -> bool:
+        SnapshotCache(tmp_path / "cache", store, 1).checkout(digests[number % 3], tmp_path / str(number))
+        return _pack(tmp_path / str(number)).digest == digests[number % 3]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(checkout, range(60)))
 
 
 def test_killed_process_leaves_no_lasting_garbage(tmp_path: Path, store: CountingStore) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+#: Larger files are data, and their syntax trees would fill the memory.
+MAX_SOURCE_BYTES = 4 << 20
 #: Functions that import what their first argument names.
 _IMPORTING_CALLS = frozenset({"import_module", "__import__", "importorskip"})
 
@@ -81,6 +83,8 @@ def importers(tests: Path, modules: Collection[Path], import_root: Path) -> set[
 
 def _imports(file: Path) -> tuple[_Import, ...]:
     try:
+        if file.stat().st_size > MAX_SOURCE_BYTES:
+            return ()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about somebody else's code
             tree = ast.parse(file.read_bytes())

@@ -55,14 +55,17 @@ def take(repository: Path, *, max_bytes: int, max_files: int) -> Snapshot:
     versioned = files.in_work_tree(root)
     listing = files.tracked(root) if versioned else None
     warnings: tuple[str, ...] = ()
-    if listing is None or not (listing.entries or listing.left_out):
+    untracked = listing is None or not (listing.entries or listing.left_out)
+    if listing is None or untracked:
         listing = files.folder(root, max_files=max_files, gitignore=True)
         if versioned:
             warnings = ("git tracks no file here: took all that no .gitignore names.",)
     elif modules := files.untracked_modules(root):
-        untracked = f"{len(modules)} Python files are not tracked by git and were left out: {files.some(modules)}."
-        warnings = (f"{untracked} Run `git add -N` on those that belong to the repository.",)
+        left_out = f"{len(modules)} Python files are not tracked by git and were left out: {files.some(modules)}."
+        warnings = (f"{left_out} Run `git add -N` on those that belong to the repository.",)
     commit, dirty = _commit(root) if versioned else ("", False)
+    # What git does not track differs from any commit.
+    dirty = dirty or (untracked and bool(commit))
     return _archived(root, listing, max_bytes, max_files, commit=commit, dirty=dirty, warnings=warnings)
 
 

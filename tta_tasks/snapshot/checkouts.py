@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,9 +16,6 @@ from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
 from tta_tasks.snapshot.archive import unpack
 from tta_tasks.stores.content import well_formed
-
-#: Copies tried anew when the snapshot was evicted by another process while it was copied.
-ATTEMPTS = 5
 
 
 class SnapshotCache:
@@ -69,38 +67,38 @@ class SnapshotCache:
             ) from error
 
     def _checkout(self, digest: str, into: Path) -> None:
+        try:
+            self._copy(digest, into)
+        except FileNotFoundError:
+            # Not here yet, or evicted while it was copied; nobody evicts while we hold the lock.
+            shutil.rmtree(into, ignore_errors=True)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(self._root / "lock"):
+                if not (self._root / digest).exists():
+                    self._fetch(digest)
+                self._copy(digest, into)
+
+    def _copy(self, digest: str, into: Path) -> None:
         kept = self._root / digest
-        for _ in range(ATTEMPTS):
-            try:
-                os.utime(kept)
-                _copy_tree(kept / "tree", into)
-            except FileNotFoundError:
-                # Not here yet, or evicted meanwhile.
-                shutil.rmtree(into, ignore_errors=True)
-                self._fetch(digest)
-            else:
-                return
-        raise SnapshotError(
-            f"Snapshot {digest} is evicted from {self._root} faster than it can be copied.", "Raise TTA_CACHE_BYTES."
-        )
+        unpacked_at = (kept / "size").stat().st_mtime_ns
+        os.utime(kept)
+        _copy_tree(kept / "tree", into)
+        # A folder that is emptied while it is listed looks complete; so see that it is still the one we began with.
+        if (kept / "size").stat().st_mtime_ns != unpacked_at:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(kept))
 
     def _fetch(self, digest: str) -> None:
         """Unpack a snapshot beside the cache and move it in at once, so that nobody sees half of it."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(self._root / "lock"):
-            kept = self._root / digest
-            if kept.exists():
-                return  # another process was faster
-            self._clean()
-            unpacked = self._root / f"new-{uuid4().hex}"
-            try:
-                size = unpack(self._store.get(digest), unpacked / "tree", **self._limits)
-                (unpacked / "size").write_text(str(size))
-                unpacked.rename(kept)
-            except BaseException:
-                shutil.rmtree(unpacked, ignore_errors=True)
-                raise
-            self._evict()
+        self._clean()
+        unpacked = self._root / f"new-{uuid4().hex}"
+        try:
+            size = unpack(self._store.get(digest), unpacked / "tree", **self._limits)
+            (unpacked / "size").write_text(str(size))
+            unpacked.rename(self._root / digest)
+        except BaseException:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise
+        self._evict()
 
     def _clean(self) -> None:
         """Remove what a killed process left; we hold the lock, so nobody is at work there."""
