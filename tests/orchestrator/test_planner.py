@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.planner import component_table, find_component, plan_gates
 from orchestrator.project import ComponentTable
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, read_spec
 from tta_tasks.errors import ComponentError
 from tta_tasks.models import DEFAULT_GATES, Component, Target
 
@@ -371,3 +371,17 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
     """Modules are sorted by name, also where a package has no ``__init__.py``."""
     repository = project(tmp_path, SLUGIFY, *(f"slugify/{name}.py" for name in ("z", "a", "m_b", "m")))
     assert names(find_component(repository)) == ["slugify.a", "slugify.m", "slugify.m_b", "slugify.z"]
+
+
+def test_the_example_is_planned_as_its_spec_says() -> None:
+    """``examples/calculator`` is found from its own folder and from this repository's root alike."""
+    root = Path(__file__).parents[2]
+    read = read_spec(root / "examples/calculator/specs/calculator.md")
+    assert [criterion.id for criterion in read.criteria] == [f"AC{number}" for number in range(1, 8)]
+    component = find_component(root / "examples/calculator", spec=read)
+    assert (component.name, component.import_root, component.groups) == ("calculator", "src", ("test",))
+    assert {"calculator.cli", "calculator.parser", "calculator.units"} < set(names(component))
+    from_above = find_component(root, name="calculator", spec=read)
+    assert from_above == component.model_copy(update={"root": "examples/calculator"})
+    gates = plan_gates(component_table(root, from_above), Target.PRODUCTION, read.coverage)
+    assert gates == DEFAULT_GATES[Target.PRODUCTION]
