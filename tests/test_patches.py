@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import resource
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "moved": lambda tree: (tree / "src/m.py").rename(tree / "src/moved.py"),
     "mode": lambda tree: (tree / "run").chmod(0o755),
     "binary": lambda tree: (tree / "data.bin").write_bytes(bytes(range(255, -1, -1)) * 8),
+    "a byte of binary": lambda tree: (tree / "data.bin").write_bytes(bytes(range(256)) * 8 + b"x"),
     "new binary": lambda tree: (tree / "new.bin").write_bytes(b"\0\1\2"),
     "no end of line": lambda tree: (tree / "src/m.py").write_text("no newline"),
     "CRLF": lambda tree: (tree / "src/m.py").write_bytes(b"line 0\r\nline 1\r\n"),
@@ -170,6 +173,19 @@ def test_limits(before: Path, after: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(patch_trees, "MAX_PATCH_BYTES", 100)
     with pytest.raises(PatchError, match=r"the limit is 100"):
         patches.paths(patch)
+
+
+def test_delta_that_grows_is_stopped(before: Path) -> None:
+    """A binary delta says how large its result is; beyond the limit git never sees it."""
+    base, result = b"\x80\x10", b"\x80\x80\x80\x80\x40"  # 2 KiB become 16 GiB
+    delta = base + result + b"\xb0\x00\x08" * 100
+    packed = zlib.compress(delta)
+    line = bytes([ord("a") + len(packed) - 27]) + base64.b85encode(packed, pad=True)
+    patch = b"diff --git a/data.bin b/data.bin\nindex %b..%b 100644\nGIT binary patch\ndelta %d\n%b\n\n" % (
+        b"1" * 40, b"2" * 40, len(delta), line,
+    )  # fmt: skip
+    with pytest.raises(PatchError, match=r"17,179,\d+,\d+ bytes"):
+        patches.apply(patch, before)
 
 
 # -- what must not be applied -----------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -21,7 +23,8 @@ MAX_FILES = 200_000
 
 #: No attribute of a hostile tree changes bytes on their way in or out.
 _ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -whitespace -crlf\n"
-_BINARY_SIZE = re.compile(rb"^(?:literal|delta) (\d+)$", re.MULTILINE)
+#: git's binary hunks: the kind, its size, and lines of a length and base 85.
+_BINARY = re.compile(rb"^(literal|delta) (\d+)\n((?:[A-Za-z][^\n]+\n)*)", re.MULTILINE)
 #: The only lines in git's summary of a patch that changes regular files.
 _HARMLESS = re.compile(rb" (?:(?:create|delete) mode 100(?:644|755) |mode change 100\d+ => 100(?:644|755) |rewrite )")
 
@@ -107,7 +110,7 @@ def paths(patch: bytes) -> tuple[str, ...]:
     if not patch.strip():
         return ()
     _check_size(patch)
-    _check_content(sum(map(int, _BINARY_SIZE.findall(patch))))
+    _check_content(sum(_unpacked_size(*hunk) for hunk in _BINARY.findall(patch)))
     with _scratch_repository("This is no patch that git understands") as env:
         counts = git("apply", "--numstat", "-z", cwd=Path("/"), env=env, error=PatchError, stdin=patch)
         summary = git("apply", "--summary", cwd=Path("/"), env=env, error=PatchError, stdin=patch)
@@ -164,6 +167,26 @@ def _check_size(patch: bytes) -> None:
 def _check_content(size: int) -> None:
     if size > MAX_CONTENT_BYTES:
         raise PatchError(f"The changed files have {size:,} bytes together; the limit is {MAX_CONTENT_BYTES:,}.")
+
+
+def _unpacked_size(kind: bytes, size: bytes, lines: bytes) -> int:
+    """What a binary hunk makes git allocate; a delta of a few bytes may copy its base any number of times."""
+    if kind == b"literal":
+        return int(size)
+    try:
+        packed = b"".join(base64.b85decode(line[1:]) for line in lines.split())
+        sizes = zlib.decompressobj().decompress(packed, 20)
+    except (ValueError, zlib.error) as error:
+        raise PatchError(f"The patch holds a binary change that cannot be read: {error}.") from error
+    # Two numbers of seven bits a byte, lowest first: size of the base, size of the result.
+    numbers, shift = [0], 0
+    for byte in sizes:
+        numbers[-1] |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            numbers.append(0)
+            shift = 0
+    return int(size) + sum(numbers[:2])
 
 
 @contextmanager
