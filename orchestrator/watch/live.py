@@ -25,6 +25,8 @@ from tta_tasks.models import GenerationRequest, RunRecord, Stage, Status, TaskRe
 _OTHER_LINES = 12
 #: Below this many columns, who does a task gives way to what it does.
 _NARROW = 90
+#: Columns for names, where they need no more.
+_NAME = 22
 #: Which modules are shown when not all can be: those that need a look first.
 _ORDER = (Status.RUNNING, Status.FAILED, Status.QUEUED, Status.COMPLETED, Status.CANCELLED, Status.SKIPPED)
 
@@ -99,7 +101,8 @@ class LiveView:
         wide = self._console.width >= _NARROW
         table = Table.grid(padding=(0, 1, 0, 0), expand=True)
         table.add_column(width=1)
-        table.add_column(no_wrap=True, overflow=self._overflow, max_width=self._console.width * 2 // 5)
+        most = self._console.width * 2 // 5
+        table.add_column(no_wrap=True, overflow=self._overflow, min_width=min(_NAME, most), max_width=most)
         table.add_column(no_wrap=True, overflow=self._overflow, ratio=5)
         if wide:
             table.add_column(no_wrap=True, overflow=self._overflow, ratio=2, style="dim")

@@ -92,7 +92,7 @@ def test_running_and_failed_modules_are_shown_first(make_run: MakeRun) -> None:
     assert "evaluator" in text
     assert re.search(r"others +\d+ queued, 1 completed", text)
     failed = drawn(make_run("success", modules=40), terminal(80, 20))
-    assert "invalid syntax" in failed
+    assert "cli.py line 3: inv" in failed
 
 
 def test_a_narrow_terminal_keeps_what_tells_modules_apart(make_run: MakeRun) -> None:
