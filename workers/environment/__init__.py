@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,16 @@ from filelock import FileLock
 
 from tta_tasks.models import Component
 from tta_tasks.protocols import Sandbox
-from workers.environment.declaration import Declaration, read_declaration
-from workers.environment.installer import Installer, decisive
-from workers.environment.interpreters import Interpreter, find_interpreter
+from tta_tasks.settings import settings
+from workers.environment.build import TOOLS, Recipe, build
+from workers.environment.declaration import read_declaration
+from workers.environment.interpreters import find_interpreter
+from workers.environment.pruning import prune, size
 
-__all__ = ["Environment", "prepare_environment"]
+__all__ = ["Environment", "prepare_environment", "prune"]
 
-#: What we need beside the component's dependencies.
-TOOLS = ("pytest", "coverage>=7.10", "hypothesis")
 #: Part of every key: change it when an environment would be made differently.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,19 @@ class Environment:
     key: str
     #: Whether it was there already.
     cached: bool
+    #: What had to be left out, for a person.
+    warnings: tuple[str, ...] = ()
 
 
 def prepare_environment(
     project: Path, component: Component, *, sandbox: Sandbox, cache: Path, progress: Callable[[str], None]
 ) -> Environment:
-    """Make the environment of ``component``, or find the one made earlier.
+    """Make the environment of ``component``, or find the one made earlier. Safe to call side by side.
 
     Args:
         project: The component's project folder, in its tree; only read.
-        component: Says which Python, extras and dependency groups.
+        component: Says which Python, extras and dependency groups. Of the latter, those that do not install are left
+            out, with a warning.
         sandbox: Where everything runs that the component's build brings along.
         cache: The host's cache folder; environments are in ``environments``, uv's cache is in ``uv``.
         progress: Told what is being done, and what is left out.
@@ -57,69 +59,32 @@ def prepare_environment(
         EnvironmentFailed: The dependencies do not install, or there is no such Python.
     """
     interpreter = find_interpreter(component.requires_python)
-    declaration = read_declaration(project, component)
-    key = _key(interpreter, declaration)
+    recipe = Recipe(project, component, read_declaration(project, component), interpreter)
+    key = _key(recipe)
     home = cache / "environments" / key
     home.parent.mkdir(parents=True, exist_ok=True)
-    ready = home.with_suffix(".json")
+    ready = home.with_suffix(".json")  # beside it, where no build can write
     with FileLock(home.with_suffix(".lock")):
         cached = ready.is_file()
         if not cached:
-            warnings = _build(home, project, component, declaration, interpreter, sandbox, cache / "uv", progress)
-            _write(ready, {"python": interpreter.version, "warnings": warnings})
+            warnings = build(recipe, home, sandbox=sandbox, uv_cache=cache / "uv", progress=progress)
+            _write(ready, {"bytes": size(home), "warnings": warnings})
         os.utime(ready)  # how recently it was used
-    for warning in json.loads(ready.read_text())["warnings"]:
+        told = tuple(json.loads(ready.read_text())["warnings"])
+    for warning in told:
         progress(warning)
-    return Environment(home / "venv" / "bin" / "python", interpreter.version, key, cached)
+    if not cached:
+        prune(cache, settings().cache_bytes)
+    return Environment(home / "venv" / "bin" / "python", interpreter.version, key, cached, told)
 
 
-def _key(interpreter: Interpreter, declaration: Declaration) -> str:
-    parts = [FORMAT, TOOLS, str(interpreter.path), interpreter.version, platform.machine(), declaration.fingerprint]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+def _key(recipe: Recipe) -> str:
+    python = (str(recipe.interpreter.path), recipe.interpreter.version, platform.machine())
+    content = json.dumps([FORMAT, TOOLS, python, recipe.declaration.fingerprint])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _write(path: Path, content: object) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps(content))
     new.replace(path)
-
-
-def _build(
-    home: Path,
-    project: Path,
-    component: Component,
-    declaration: Declaration,
-    interpreter: Interpreter,
-    sandbox: Sandbox,
-    uv_cache: Path,
-    progress: Callable[[str], None],
-) -> list[str]:
-    """Build the environment from nothing; answer what had to be left out."""
-    shutil.rmtree(home, ignore_errors=True)  # an interrupted build
-    home.mkdir()
-    uv_cache.mkdir(parents=True, exist_ok=True)
-    root = project.parents[len(Path(component.root).parts) - 1] if Path(component.root).parts else project
-    # Builds write into the tree they build, and may need what lies beside the project.
-    shutil.copytree(root, home / "source", symlinks=True, ignore_dangling_symlinks=True)
-    installer = Installer(sandbox, home, home / "source" / component.root, uv_cache)
-    progress(f"installing dependencies for Python {interpreter.version}")
-    installer.create(interpreter.path)
-    warnings = _install(installer, declaration)
-    shutil.rmtree(home / "source")
-    return warnings
-
-
-def _install(installer: Installer, declaration: Declaration) -> list[str]:
-    base = (*TOOLS, *declaration.required)
-    everything = (*base, *(word for words in declaration.optional for word in words))
-    if declaration.optional and installer.install(*everything).ok:
-        return []
-    installer.require(installer.install(*base))
-    warnings, chosen = [], base
-    for words in declaration.optional:
-        done = installer.install(*chosen, *words)
-        if done.ok:
-            chosen = (*chosen, *words)
-        else:
-            warnings.append(f"left out {words[-1]}: {decisive(done.stderr)}")
-    return warnings

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tta_tasks.errors import EnvironmentFailed
 from tta_tasks.models import Component
@@ -58,7 +60,9 @@ def read_declaration(project: Path, component: Component) -> Declaration:
         required = ["-r", setup]
     else:
         required = ["-r", "requirements.txt"] if (project / "requirements.txt").is_file() else []
-    optional = [("-r", "pyproject.toml", "--extra", extra) for extra in component.extras if metadata]
+    optional: list[tuple[str, ...]] = [
+        ("-r", "pyproject.toml", "--extra", extra) for extra in component.extras if metadata
+    ]
     optional += [("--group", f"pyproject.toml:{group}") for group in component.groups]
     optional += [("-r", name) for name in _test_requirements(project)]
     return Declaration(
@@ -69,7 +73,7 @@ def read_declaration(project: Path, component: Component) -> Declaration:
     )
 
 
-def _pyproject(project: Path) -> dict[str, dict[str, object]]:
+def _pyproject(project: Path) -> dict[str, Any]:
     path = project / "pyproject.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -88,21 +92,28 @@ def _test_requirements(project: Path) -> list[str]:
     return [name for name in names if (project / name).is_file()]
 
 
-def _fingerprint(project: Path, component: Component, pyproject: dict[str, dict[str, object]]) -> str:
+def _fingerprint(project: Path, component: Component, pyproject: dict[str, Any]) -> str:
     tools = pyproject.get("tool", {})
     relevant = {name: table for name, table in pyproject.items() if name != "tool"}
     relevant["tool"] = {name: tools[name] for name in BUILD_TOOLS if name in tools}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode())
-    digest.update(json.dumps([component.extras, component.groups]).encode())
-    for path in _files(project):
+    digest.update(json.dumps([component.import_root, component.extras, component.groups]).encode())
+    declarations = {path for pattern in DECLARATIONS for path in project.glob(pattern)}
+    compiled = {path for path in _files(project) if path.suffix in COMPILED}
+    neighbours = {path for folder in _neighbours(project, tools) for path in _files(folder)}
+    for path in sorted(path for path in declarations | compiled | neighbours if path.is_file()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(project)}\0{content}\0".encode(errors="surrogateescape"))
+        digest.update(f"{os.path.relpath(path, project)}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(project: Path) -> list[Path]:
-    found = {path for pattern in DECLARATIONS for path in project.glob(pattern) if path.is_file()}
-    for folder, folders, names in os.walk(project):
+def _neighbours(project: Path, tools: Mapping[str, Any]) -> list[Path]:
+    """Projects of the same repository that this one depends on."""
+    sources = tools.get("uv", {}).get("sources", {}).values()
+    return [project / source["path"] for source in sources if isinstance(source, dict) and "path" in source]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in IGNORED]
-        found |= {Path(folder, name) for name in names if Path(name).suffix in COMPILED}
-    return sorted(path for path in found if path.is_file())
+        yield from (Path(parent, name) for name in names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,14 @@ class Installer:
         home: The folder being built; holds the environment (``venv``) and whatever is needed meanwhile.
         project: Where commands run; paths in their arguments are relative to it.
         cache: uv's cache.
+        env: Added to the environment of builds.
     """
 
     sandbox: Sandbox
     home: Path
     project: Path
     cache: Path
+    env: Mapping[str, str]
 
     @property
     def python(self) -> Path:
@@ -58,13 +60,18 @@ class Installer:
         """
         self.require(self._uv("venv", "--no-project", "--quiet", "--python", base, self.home / "venv"))
 
-    def install(self, *arguments: str, env: dict[str, str] | None = None) -> Completed:
+    def install(self, *arguments: str) -> Completed:
         """``uv pip install``."""
-        return self._uv("pip", "install", "--python", self.python, *arguments, env=env)
+        return self._uv("pip", "install", "--python", self.python, *arguments)
 
     def run(self, *arguments: str | Path) -> Completed:
         """Run the environment's interpreter, without the network."""
         return self._run([self.python, *arguments], {}, network=False)
+
+    def compile(self) -> None:
+        """Make the bytecode, once here rather than in every run: the environment is read-only then."""
+        # Its status is of no interest: packages ship templates and fixtures that are no valid Python.
+        self.run("-m", "compileall", "-q", "-q", "-j", "0", self.home / "venv" / "lib")
 
     @staticmethod
     def require(completed: Completed) -> None:
@@ -82,8 +89,8 @@ class Installer:
                 " (UV_DEFAULT_INDEX, UV_INDEX).",
             )
 
-    def _uv(self, *arguments: str | Path, env: dict[str, str] | None = None) -> Completed:
-        return self._run([find_uv_bin(), *arguments], self._environment() | (env or {}), network=True)
+    def _uv(self, *arguments: str | Path) -> Completed:
+        return self._run([find_uv_bin(), *arguments], {**self.env, **self._environment()}, network=True)
 
     def _run(self, argv: Sequence[str | Path], env: dict[str, str], *, network: bool) -> Completed:
         writable = [self.home, self.cache]
@@ -95,9 +102,8 @@ class Installer:
             passed |= {name: os.environ[pip] for name, pip in PIP_NAMES.items() if pip in os.environ}
         return passed | {
             "UV_CACHE_DIR": str(self.cache),
-            # Links cannot cross from one writable mount to another, and a linked file could be changed through the cache.
+            # Links cannot cross mounts, and a linked file could be changed by any build through the cache.
             "UV_LINK_MODE": "copy",
-            "UV_COMPILE_BYTECODE": "1",  # once here, or again in every run: the environment is read-only then
             "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
         }
@@ -106,5 +112,5 @@ class Installer:
 def decisive(message: str) -> str:
     """The lines of uv's message that tell what is wrong."""
     lines = [line.rstrip() for line in message.splitlines() if line.strip()]
-    starts = [number for number, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))]
+    starts = [number for number, line in enumerate(lines) if line.lstrip().startswith("error:")]
     return "\n".join(lines[starts[0] :][:DECISIVE_LINES] if starts else lines[-DECISIVE_LINES:])

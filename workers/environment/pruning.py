@@ -1,0 +1,54 @@
+"""Keeps the cache of environments within its bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from uv import find_uv_bin
+
+#: Seconds for uv to empty its cache.
+CLEANING_S = 120.0
+
+
+def prune(cache: Path, max_bytes: int, *, idle_s: float = 2 * 3600) -> int:
+    """Remove environments, the least recently used first, until they are within ``max_bytes``.
+
+    Args:
+        cache: The host's cache folder.
+        max_bytes: Bound of all environments together, and of uv's own cache.
+        idle_s: Environments used more recently than this many seconds ago stay: a task may be at work there.
+
+    Returns:
+        How many were removed.
+    """
+    environments = cache / "environments"
+    used = sorted((path.stat().st_mtime, path) for path in environments.glob("*.json"))
+    sizes = {path: int(json.loads(path.read_text())["bytes"]) for _, path in used}
+    removed = 0
+    for used_at, ready in used:
+        if sum(sizes.values()) <= max_bytes or used_at > time.time() - idle_s:
+            break
+        with suppress(Timeout), FileLock(ready.with_suffix(".lock"), blocking=False):
+            ready.unlink()
+            shutil.rmtree(ready.with_suffix(""), ignore_errors=True)
+            removed += 1
+            del sizes[ready]
+    if size(cache / "uv") > max_bytes:
+        # uv waits for those that use it.
+        command = [find_uv_bin(), "cache", "clean", "--quiet", "--cache-dir", str(cache / "uv")]
+        with suppress(subprocess.TimeoutExpired):  # they are at it still; the next build tries again
+            subprocess.run(command, check=False, capture_output=True, timeout=CLEANING_S)
+    return removed
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files below ``folder``."""
+    files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)  # noqa: PTH118 - tens of thousands of them
+    return sum(os.lstat(file).st_size for file in files)
