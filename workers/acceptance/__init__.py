@@ -16,7 +16,7 @@ from pathlib import Path
 from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance.bench import Bench
-from workers.acceptance.judgement import Judgement
+from workers.acceptance.judgement import judge
 from workers.acceptance.seal import Seal
 
 __all__ = ["Acceptance", "accept"]
@@ -70,16 +70,22 @@ def accept(
     with tempfile.TemporaryDirectory(prefix="seal-", dir=workspace.scratch) as folder:
         seal = Seal(workspace.root, Path(folder) / "tree")
         try:
-            judgement = Judgement(Bench(workspace, module, seal), baseline, before, seed, mutation_budget_s)
-            verdict = judgement.of(candidates)
+            verdict = judge(
+                Bench(workspace, module, seal),
+                candidates,
+                baseline=baseline,
+                before=before,
+                seed=seed,
+                mutation_budget_s=mutation_budget_s,
+            )
         finally:
             seal.restore()
     return Acceptance(
         files=verdict.files,
         accepted=verdict.accepted,
-        rejected=tuple(judgement.rejected),
+        rejected=verdict.rejected,
         coverage_before=before,
         coverage_after=verdict.coverage,
-        mutants_tried=len(judgement.mutants),
-        mutants_killed=sum(bool(mutant.killers) for mutant in judgement.mutants),
+        mutants_tried=len(verdict.mutants),
+        mutants_killed=sum(bool(mutant.killers) for mutant in verdict.mutants),
     )

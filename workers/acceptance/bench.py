@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tta_tasks.models import Module
 from tta_tasks.protocols import Workspace
 from workers.acceptance.seal import Seal
 from workers.probe.config import Config, Mutation
-from workers.probing import CALM, Case, Probed, Surroundings, run_probe
+from workers.probing import CALM, Case, MutantRun, Probed, Surroundings, run_probe
 
 #: Seconds a single generated test may take.
 CASE_TIMEOUT_S = 10.0
@@ -74,14 +75,14 @@ class Bench:
 
     def mutants(
         self, files: Mapping[str, str], without: Collection[str], beside: Collection[str], plan: Mutation
-    ) -> Trial:
+    ) -> tuple[MutantRun, ...]:
         """Which tests notice which faults."""
         config = Config(mode="mutate", args=[*beside, *sorted(files)], deselect=sorted(without), mutation=plan)
-        return self._run(files, config)
+        return self._run(files, config).probed.mutants
 
     def path_of(self, case: Case) -> str:
         """The file of a test, relative to the project."""
-        return Path(case.file).resolve().relative_to(self._project).as_posix()
+        return _relative(case.file, self._project)
 
     def _measured(self) -> dict[str, str]:
         return {self.module.path: str(self.module_file)}
@@ -96,3 +97,8 @@ class Bench:
         written = {(self.workspace.project / name).relative_to(self.workspace.root).as_posix() for name in files}
         changed = self.seal.changes(but=written)
         return Trial(probed, tuple(changed))
+
+
+@lru_cache(maxsize=1024)
+def _relative(file: str, project: Path) -> str:
+    return Path(file).resolve().relative_to(project).as_posix()

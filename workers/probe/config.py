@@ -13,8 +13,6 @@ class Mutation:
 
     #: Absolute path of the module.
     path: str
-    #: Its dotted name.
-    module: str
     #: Node ids of tests that are kept in any case, and of those that must earn their place.
     kept: list[str]
     spare: list[str]
@@ -22,8 +20,10 @@ class Mutation:
     lines: dict[str, list[int]]
     #: Node id -> seconds it takes.
     durations: dict[str, float]
+    #: Wall time for all mutants, in seconds, and most of them.
     budget_s: float
     most: int
+    #: Which of them, where there are more.
     seed: int
 
 

@@ -1,0 +1,114 @@
+"""Which of the tests that hold are worth keeping."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tta_tasks.models import ModuleCoverage
+from workers.acceptance.bench import Bench
+from workers.acceptance.pool import Pool
+from workers.acceptance.selection import cover
+from workers.acceptance.trials import Existing
+from workers.probe.config import Mutation
+from workers.probing import MutantRun, Reach
+
+#: Most statements of a module that is mutated, and most mutants of it.
+MOST_STATEMENTS = 2000
+MOST_MUTANTS = 300
+
+#: A line, a branch, or a mutant's number.
+_Goal = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What counts."""
+
+    #: The module's coverage by the component's own tests.
+    before: ModuleCoverage
+    #: What importing the candidates alone executes of it.
+    imported: Reach
+    existing: Existing
+    #: Wall time for mutation, in seconds; 0 leaves it out.
+    mutation_budget_s: float
+    seed: int
+
+
+class Scales:
+    """Weighs what is in the pool."""
+
+    def __init__(self, pool: Pool, bench: Bench, beside: Collection[str], weights: Weights) -> None:
+        self.pool = pool
+        self.bench = bench
+        self.beside = beside
+        self.weights = weights
+        self.mutants: tuple[MutantRun, ...] = ()
+
+    def choose(self) -> dict[str, str]:
+        """Node id -> why it is kept, ``coverage`` or ``mutant``; the others are turned down."""
+        reasons = dict.fromkeys(cover(self._gains(), self._cost), "coverage")
+        spare = [case.id for case in self.pool.alive() if case.id not in reasons]
+        weights = self.weights
+        if spare and weights.mutation_budget_s > 0 and weights.before.statements <= MOST_STATEMENTS:
+            self.bench.workspace.progress(f"looking for faults that only {len(spare)} more tests would notice")
+            reasons |= dict.fromkeys(self._hunters(list(reasons), spare), "mutant")
+        self._drop_the_rest(reasons)
+        return reasons
+
+    def _drop_the_rest(self, reasons: dict[str, str]) -> None:
+        """Turn down what is not kept; rows that cannot be taken out stay with those of their function that are."""
+        kept = [(self.pool.function(self.pool.cases[name]), reason) for name, reason in reasons.items()]
+        for case in self.pool.alive():
+            if case.id in reasons:
+                continue
+            function = self.pool.function(case)
+            reason = next((why for other, why in kept if other is function), None)
+            if reason and not function.rows(case.rows):
+                reasons[case.id] = reason
+            else:
+                self.pool.drop(case, "adds_nothing", "no line, branch or mutant beyond the tests that are kept")
+
+    def _gains(self) -> dict[str, frozenset[_Goal]]:
+        before, imported = self.weights.before, self.weights.imported
+        missing = _goals(before.missing_lines, before.missing_branches)
+        by_import = _goals(imported.lines, imported.branches)
+        return {
+            case.id: (_goals(case.reach.lines, case.reach.branches) | by_import) & missing for case in self.pool.alive()
+        }
+
+    def _cost(self, name: str, chosen: frozenset[str]) -> int:
+        """Lines that a test makes the file longer by; a further row of a function that is kept is one."""
+        function = self.pool.function(self.pool.cases[name])
+        shared = any(self.pool.function(self.pool.cases[other]) is function for other in chosen)
+        return 1 if shared else function.lines
+
+    def _hunters(self, chosen: list[str], spare: list[str]) -> tuple[str, ...]:
+        """Those of ``spare`` that notice mutants which neither the component's own tests nor ``chosen`` notice."""
+        plan = self._plan(chosen, spare)
+        self.mutants = self.bench.mutants(self.pool.files, self.pool.out, self.beside, plan)
+        kills: defaultdict[str, set[_Goal]] = defaultdict(set)
+        for number, mutant in enumerate(self.mutants):
+            for killer in set(mutant.killers) & set(spare):
+                kills[killer].add((number,))
+        return cover({name: frozenset(kills[name]) for name in spare if name in kills}, self._cost)
+
+    def _plan(self, chosen: list[str], spare: list[str]) -> Mutation:
+        existing = self.weights.existing
+        candidates = {name: self.pool.cases[name] for name in (*chosen, *spare)}
+        return Mutation(
+            path=str(self.bench.module_file),
+            kept=[*existing.lines, *chosen],
+            spare=spare,
+            lines={name: sorted(lines) for name, lines in existing.lines.items()}
+            | {name: sorted(case.reach.lines) for name, case in candidates.items()},
+            durations=existing.durations | {name: case.duration_s for name, case in candidates.items()},
+            budget_s=self.weights.mutation_budget_s,
+            most=MOST_MUTANTS,
+            seed=self.weights.seed,
+        )
+
+
+def _goals(lines: Collection[int], branches: Collection[tuple[int, int]]) -> frozenset[_Goal]:
+    return frozenset((line,) for line in lines) | frozenset(branches)
