@@ -1,4 +1,4 @@
-"""Whether a changed tree still does what it did: its public API, its imports, its tests."""
+"""Whether a changed tree still does what it did: public API, imports, tests, no new lint."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tta_tasks.models import SuiteReport
 from tta_tasks.protocols import Workspace
 from workers import tooling
 from workers.api import api_breakages
+from workers.gates import lint
+from workers.gates.findings import Finding, ToolFailed, new
 from workers.suite import run_suite
 
 #: Seconds that importing the modules may take.
@@ -51,7 +53,7 @@ class Verification:
         content = self._content()
         if content in self._held:
             return ""
-        reason = self._api() or self._imports() or self._tests()
+        reason = self._api() or self._imports() or self._lint() or self._tests()
         if not reason:
             self._held.add(content)
         return reason
@@ -71,6 +73,15 @@ class Verification:
         broken = [f"{name} ({fault})" for name, fault in now.items() if fault and not self._import_faults_before[name]]
         return f"breaks imports: {_named(broken)}" if broken else ""
 
+    def _lint(self) -> str:
+        try:
+            now = list(lint.detect(self.after, tooling.source_files(self.after)))
+            found = new(self._linted_before, now)
+        except ToolFailed:
+            return ""  # a linter that cannot work does not speak against the change; the gate says so later
+        named = _named(map(str, found))
+        return f"adds findings: {named}" if named else ""
+
     def _tests(self) -> str:
         before, now = self._suite_before, run_suite(self.after, coverage=False)
         if now.aborted:
@@ -86,6 +97,10 @@ class Verification:
     @cached_property
     def _import_faults_before(self) -> dict[str, str]:
         return _import_faults(self.before)
+
+    @cached_property
+    def _linted_before(self) -> list[Finding]:
+        return list(lint.detect(self.before, tooling.source_files(self.before)))
 
     @cached_property
     def _suite_before(self) -> SuiteReport:

@@ -200,6 +200,18 @@ def test_only_the_test_file_that_fails_is_dropped(bench: Bench) -> None:
     assert result.suite.green
 
 
+def test_a_refactoring_that_fails_a_gate_is_dropped(bench: Bench) -> None:
+    """Its new finding would stop the tree, so it goes, and the run goes on with the tests."""
+    result = collect(
+        bench, generated(bench, {"tests/test_negative.py": NEGATIVE}), refactored(bench, "import os\n\n" + TIDIER)
+    )
+    assert (result.status, result.refactoring_patch) == (Status.COMPLETED, None)
+    assert [(drop.what, drop.reason) for drop in result.dropped] == [
+        ("refactoring", "with it, the tree does not pass: lint")
+    ]
+    assert bench.files(result.tree)["calc.py"] == SOURCE
+
+
 def test_failed_gates_say_by_how_much_and_what_to_do(bench: Bench) -> None:
     """The result is a failure with figures and a way out; the tree is stored all the same."""
     baseline = TestingResult(status=Status.COMPLETED, suite=SuiteReport())

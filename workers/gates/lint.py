@@ -20,6 +20,8 @@ def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
     Raises:
         ToolFailed: It cannot work, say under this configuration.
     """
+    if not files:
+        return  # with no file named, ruff would take the whole folder
     sources = set(tooling.source_files(workspace))
     tests = tooling.names(workspace, [file for file in files if file not in sources])
     idioms = [f"--extend-per-file-ignores={test}:{rule}" for test in tests for rule in TEST_IDIOMS]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, replace
 
 from tta_tasks import snapshot
 from tta_tasks.errors import TtaError
 from tta_tasks.models import (
     CollectionRequest,
     CollectionResult,
+    Dropped,
     ErrorInfo,
     GateOutcome,
     GenerationResult,
@@ -20,12 +22,14 @@ from tta_tasks.models import (
     total_percent,
 )
 from workers import gates
-from workers.combination import Choice, Combination, settle
+from workers.combination import REFACTORING, Choice, Combination, settle
 from workers.context import Context
 from workers.suite import run_suite
 
 #: Least-covered modules named in a hint.
 MAX_NAMED = 3
+#: Gates that a refactoring can make fail.
+OF_THE_SOURCE = frozenset({"lint", "types", "security"})
 REMEDIES = {
     "pass_rate": "mend the failing tests",
     "lint": "look at the findings in the report",
@@ -41,25 +45,25 @@ def run(request: CollectionRequest, context: Context) -> CollectionResult:
     with context.workspace(request) as pristine:
         combination = Combination(pristine)
         _contribute(combination, results, context)
-        choice, suite, dropped = settle(_Trials(combination, context), combination.everything)
-        context.progress("holding the tree against its gates")
-        tree = combination.assemble(choice)
+        trial = _Trials(combination, context)
+        kept = _kept(trial, *settle(trial, combination.everything), request)
         packed = snapshot.pack(
-            tree.root, max_bytes=context.settings.max_snapshot_bytes, max_files=context.settings.max_snapshot_files
+            combination.assemble(kept.choice).root,
+            max_bytes=context.settings.max_snapshot_bytes,
+            max_files=context.settings.max_snapshot_files,
         )
-        verdicts = gates.judge(tree, pristine, suite, request.gates, [t for t in choice.tests if t.endswith(".py")])
-        error = _error(verdicts, suite, request)
+        error = _error(kept.verdicts, kept.suite, request)
         return CollectionResult(
             status=Status.FAILED if error else Status.COMPLETED,
             error=error,
             tree=context.store.put(packed.data),
-            tests_patch=_stored(combination.tests_patch(choice), context),
-            refactoring_patch=_stored(combination.refactoring_patch(choice), context),
-            dropped=(*combination.refused, *dropped),
-            gates=verdicts,
-            suite=suite,
+            tests_patch=_stored(combination.tests_patch(kept.choice), context),
+            refactoring_patch=_stored(combination.refactoring_patch(kept.choice), context),
+            dropped=(*combination.refused, *kept.dropped),
+            gates=kept.verdicts,
+            suite=kept.suite,
             coverage_before=total_percent(before.coverage) if before and before.coverage else None,
-            coverage_after=total_percent(suite.coverage) if suite.coverage else None,
+            coverage_after=total_percent(kept.suite.coverage) if kept.suite.coverage else None,
         )
 
 
@@ -91,6 +95,44 @@ class _Trials:
             if self._context.cancelled():  # what was cut short must not pass for a verdict
                 raise TtaError("The run was cancelled.")
         return self._known[choice]
+
+    def judged(self, choice: Choice, request: CollectionRequest) -> tuple[GateOutcome, ...]:
+        """Hold a choice against the gates, on a tree where nothing has run."""
+        self._context.progress("holding the tree against its gates")
+        added = [test for test in choice.tests if test.endswith(".py")]
+        tree = self._combination.assemble(choice)
+        return gates.judge(tree, self._combination.pristine, self(choice), request.gates, added)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is left in the end."""
+
+    choice: Choice
+    suite: SuiteReport
+    dropped: list[Dropped]
+    verdicts: tuple[GateOutcome, ...]
+
+
+def _kept(
+    trial: _Trials, choice: Choice, suite: SuiteReport, dropped: list[Dropped], request: CollectionRequest
+) -> _Kept:
+    """Hold what settled against the gates; a refactoring that makes one of them fail goes, too."""
+    kept = _Kept(choice, suite, dropped, trial.judged(choice, request))
+    failed = _failed(kept.verdicts) & OF_THE_SOURCE
+    if not (choice.refactoring and failed):
+        return kept
+    plain = replace(choice, refactoring=False)
+    verdicts = trial.judged(plain, request)
+    cured = sorted(failed - _failed(verdicts))
+    if not cured or not trial(plain).green:
+        return kept
+    lost = Dropped(what=REFACTORING, reason=f"with it, the tree does not pass: {', '.join(cured)}")
+    return _Kept(plain, trial(plain), [lost, *dropped], verdicts)
+
+
+def _failed(verdicts: tuple[GateOutcome, ...]) -> set[str]:
+    return {verdict.name for verdict in verdicts if verdict.outcome == "failed"}
 
 
 def _stored(patch: bytes, context: Context) -> str | None:
