@@ -18,6 +18,7 @@ from typing import Any, Self
 from celery.canvas import Signature
 
 from tta_tasks import publishing
+from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
 from tta_tasks.errors import QueueFull, SettingsError, TtaError, UsageError
 from tta_tasks.ledger import Ledger
@@ -54,13 +55,15 @@ class TaskClient:
     def connect(cls) -> Self:
         """A client of the installation that this process's settings name.
 
+        It configures the process's Celery application; ``AsyncResult.get`` does not work beside it.
+
         Raises:
             SettingsError: No broker is named.
         """
         chosen = settings()
         if not chosen.broker:
             raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
-        app.conf.update(configuration(chosen))
+        app.conf.update(configuration(chosen) | {"result_backend": quiet(chosen.redis)})
         return cls(Ledger.connect(chosen), open_store(chosen), chosen)
 
     def __enter__(self) -> Self:

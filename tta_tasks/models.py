@@ -451,6 +451,8 @@ class TaskRecord(Model):
     started_at: float | None = None
     finished_at: float | None = None
     worker: str = ""
+    #: How many tasks its worker does at once; 0 while none has it.
+    slots: int = 0
     #: How often it was started.
     attempts: int = 0
     #: Until when its worker holds it without a sign of life; 0 while nobody does.

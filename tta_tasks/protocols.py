@@ -47,6 +47,9 @@ class ArtifactStore(Protocol):
     def has(self, digest: str) -> bool:
         """Whether :meth:`get` would find it; also renews its expiry."""
 
+    def prune(self) -> int:
+        """Remove what has expired, where the store does not do so by itself; answers how many artifacts."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -27,6 +27,8 @@ def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
         "task_id": task.id,
         "queue": task.queue,
         "priority": transport_priority(Priority(task.priority), transport),
+        # The result is in the ledger; Celery counts a chord's parts without storing them.
+        "ignore_result": True,
         # What Flower and a worker's log show of it.
         "argsrepr": f"({task.label!r},)",
     }

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tta_tasks import stack
 from tta_tasks.errors import SettingsError
 
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
+REDIS_SCHEMES = ("redis", "rediss")
 AMQP_SCHEMES = ("amqp", "amqps")
 
 

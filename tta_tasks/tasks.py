@@ -146,7 +146,8 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
     ledger = _ledger()
     record = _accepted(ledger, str(task.request.id), request)
     worker = task.request.hostname or ""
-    if ledger.start(record, worker, redelivered=_redelivered(task)) is not Move.MOVED:
+    slots = task.app.conf.worker_concurrency or 1
+    if ledger.start(record, worker, slots=slots, redelivered=_redelivered(task)) is not Move.MOVED:
         return _reply(ledger, record)  # a copy of a message whose task has ended, or is being done
     try:
         result = _pointless(ledger, record, task.request.retries) or _performed(ledger, record)

@@ -7,8 +7,11 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_init
 
+from tta_tasks.backend import quiet
 from tta_tasks.celery import app
+from tta_tasks.errors import TransientError
 from tta_tasks.settings import settings
+from tta_tasks.stores import open_store
 from workers import scratch
 from workers.lease import Lease
 from workers.reconciler import Reconciling
@@ -17,6 +20,7 @@ __all__ = ["app"]
 
 log = logging.getLogger(__name__)
 
+app.conf.update(result_backend=quiet(settings().redis))
 app.steps["consumer"].add(Lease)
 app.steps["worker"].add(Reconciling)
 
@@ -32,6 +36,15 @@ def _log_to_stderr(loglevel: int | str | None = None, **_: Any) -> None:  # noqa
 
 
 @worker_init.connect
+def _tell_slots(sender: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
+    app.conf.worker_concurrency = sender.concurrency  # the pool's processes inherit it
+
+
+@worker_init.connect
 def _reap(**_: Any) -> None:  # noqa: ANN401 - signal's own
     if reaped := scratch.reap(settings().cache / "work"):
         log.warning("Removed %d folders that a worker left behind when it died.", reaped)
+    try:
+        open_store(settings()).prune()
+    except TransientError as error:
+        log.warning("Expired artifacts stay until the next start: %s", error)

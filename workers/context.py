@@ -47,7 +47,13 @@ class Context:
     @cached_property
     def snapshots(self) -> SnapshotCache:
         """This host's unpacked snapshots."""
-        return SnapshotCache(self.settings.cache / "snapshots", self.store, self.settings.cache_bytes)
+        return SnapshotCache(
+            self.settings.cache / "snapshots",
+            self.store,
+            self.settings.cache_bytes,
+            max_snapshot_bytes=self.settings.max_snapshot_bytes,
+            max_snapshot_files=self.settings.max_snapshot_files,
+        )
 
     @cached_property
     def sandbox(self) -> Sandbox:

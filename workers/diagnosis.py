@@ -8,7 +8,7 @@ import shutil
 from tta_tasks import plugins
 from tta_tasks.errors import TtaError
 from tta_tasks.models import Check
-from workers.sandbox import describe
+from workers.sandbox import detect_sandbox
 
 
 def diagnose() -> tuple[Check, ...]:
@@ -23,8 +23,11 @@ def diagnose() -> tuple[Check, ...]:
 
 
 def _sandbox() -> Check:
-    level = describe()
-    return Check(name="sandbox", ok=not level.startswith("process-group"), detail=level)
+    try:
+        sandbox = detect_sandbox()
+    except TtaError as error:
+        return Check(name="sandbox", ok=False, detail=str(error))
+    return Check(name="sandbox", ok=sandbox.level != "process-group", detail=sandbox.describe().replace("\n", " "))
 
 
 def _engine(group: str, name: str) -> Check:

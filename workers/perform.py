@@ -24,7 +24,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         TtaError: The work cannot be done; transient ones may be tried again.
     """
     context = Context(task, ledger)
-    key = keys.key_of(task.request, context)
+    key = keys.key_of(task, context)
     if key is not None and (known := context.cache.get(key)) is not None:
         result: Result = RESULT.validate_python(known)
         if context.holds(result):

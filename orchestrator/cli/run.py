@@ -31,14 +31,14 @@ CANCEL_WITHIN_S = 20.0
 @click.option("--repo", type=click.Path(path_type=Path), default=Path(), help="The repository.  [default: this folder]")
 @click.option("--component", help="Its component: a distribution, package, module or folder.")
 @click.option("--root", help="The project's folder inside the repository, for monorepos.")
-@click.option("--target", type=click.Choice([*Target]), help="How far to go.  [default: the spec's, else staging]")
+@click.option("--target", type=click.Choice([each.value for each in Target]), help="How far to go.  [default: the spec's, else staging]")
 @click.option("--async", "parallel", is_flag=True, help="Generate tests beside the refactoring, not one after another.")
 @click.option("--engine", default="auto", show_default=True, help="Engine that writes the tests.")
 @click.option("--enable-openhands", is_flag=True, help="Insist on OpenHands agents: --engine openhands.")
 @click.option("--coverage", type=click.FloatRange(0, 100), help="Coverage to reach, in %.  [default: the target's]")
 @click.option("--budget", type=click.FloatRange(1, 3600), default=15.0, show_default=True, help="Seconds a module.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same tests.")
-@click.option("--priority", type=click.Choice([*Priority]), default=Priority.NORMAL, show_default=True)
+@click.option("--priority", type=click.Choice([each.value for each in Priority]), default="normal", show_default=True)
 @click.option("-j", "--slots", type=click.IntRange(1, 256), help="Tasks at once on the local stack.")
 @click.option("--branch", help="Commit tests and refactoring to a new branch of this name.")
 @click.option("--apply", "apply_", is_flag=True, help="Apply tests and refactoring to the working tree.")
@@ -49,14 +49,14 @@ def run(  # noqa: PLR0917 - one parameter an option
     repo: Path,
     component: str | None,
     root: str | None,
-    target: Target | None,
+    target: str | None,
     parallel: bool,  # noqa: FBT001
     engine: str,
     enable_openhands: bool,  # noqa: FBT001
     coverage: float | None,
     budget: float,
     seed: int,
-    priority: Priority,
+    priority: str,
     slots: int | None,
     branch: str | None,
     apply_: bool,  # noqa: FBT001
@@ -73,13 +73,13 @@ def run(  # noqa: PLR0917 - one parameter an option
         repository=repo,
         component=component,
         root=root,
-        target=target,
+        target=Target(target) if target else None,
         mode=Mode.ASYNC if parallel else Mode.SYNC,
         engine="openhands" if enable_openhands else engine,
         coverage=coverage,
         budget_s=budget,
         seed=seed,
-        priority=priority,
+        priority=Priority(priority),
     )
     prepared = workflow.prepare(spec, options, settings())
     wanted = outputs.Wanted(repository=repo, folder=output, branch=branch, apply=apply_)

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from orchestrator.local.children import tail
+from orchestrator.local.children import tail, wait_until_gone
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
 from tta_tasks import stack
 from tta_tasks.errors import BrokerUnavailable, SettingsError
 from tta_tasks.stack import Stack
 
 STARTED_WITHIN_S = 40.0
+#: How long we wait to see an unused stack gone; it goes in any case, and stays when others use it.
+ENDED_WITHIN_S = 3.0
 
 _TARGETS = """\
 # What can be deployed where from this folder. Read by the deployment worker; a repository being deployed only names an
@@ -58,6 +60,8 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
         with FileLock(state / "start.lock"):
             running = stack.find(state) or _start(state, slots or os.cpu_count() or 1, port, keep=keep)
         yield running
+    if not running.kept:
+        wait_until_gone(running.pid, within_s=ENDED_WITHIN_S)
 
 
 def prepare(state: Path) -> None:

@@ -106,16 +106,17 @@ class Ledger:
 
     # -- a task's life ---------------------------------------------------------------------------------------------
 
-    def start(self, task: TaskRecord, worker: str, *, redelivered: bool = False) -> Move:
+    def start(self, task: TaskRecord, worker: str, *, slots: int = 1, redelivered: bool = False) -> Move:
         """Record that ``worker`` starts ``task``, and take its lease.
 
         Args:
             task: The task.
             worker: Node name of the worker.
+            slots: How many tasks it does at once.
             redelivered: Whether the broker delivers its message again, because whoever held it has lost it.
         """
         until = time.time() + self.lease_s
-        return self._moved(task, Status.RUNNING, worker=worker, due=until, again=redelivered)
+        return self._moved(task, Status.RUNNING, worker=worker, payload=str(slots), due=until, again=redelivered)
 
     def progress(self, task: TaskRecord, message: str) -> None:
         """Record what ``task`` is doing now."""

@@ -18,7 +18,7 @@ return 1
 """
 
 # KEYS: task, open, events.  ARGV: task id, stream, max events, retention, now, new status, worker, payload, due, again.
-# new status: running (payload unused, due = end of the lease, again = 1 when the broker delivers it again),
+# new status: running (payload = worker's slots, due = end of the lease, again = 1 when the broker delivers it again),
 #   progress (payload = message), queued (payload = why, due = when to look after it), else terminal (payload = result).
 # Answers moved, ended, busy or unknown.
 MOVE: Final = """
@@ -36,7 +36,7 @@ elseif new == 'running' then
   -- A copy of the message, while somebody is at work: one of them is enough. When the broker delivers the message
   -- itself again, whoever held it has lost it.
   if status == 'running' and lease > tonumber(now) and ARGV[10] ~= '1' then return 'busy' end
-  redis.call('HSET', KEYS[1], 'status', new, 'worker', worker, 'progress', '', 'lease_until', due)
+  redis.call('HSET', KEYS[1], 'status', new, 'worker', worker, 'slots', payload, 'progress', '', 'lease_until', due)
   redis.call('HSETNX', KEYS[1], 'started_at', now)
   redis.call('HINCRBY', KEYS[1], 'attempts', 1)
   redis.call('ZADD', KEYS[2], due, id)

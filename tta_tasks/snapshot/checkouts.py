@@ -66,6 +66,22 @@ class SnapshotCache:
                 "Is the disk full, or TTA_CACHE_DIR not writable?",
             ) from error
 
+    def tree(self, digest: str) -> Path:
+        """The unpacked snapshot itself: to be read at once and never written, as it may be evicted at any time.
+
+        Raises:
+            ArtifactMissing: The store has no such snapshot.
+            StoreUnavailable: The store does not answer.
+            SnapshotError: It cannot be unpacked safely, or the disk is full.
+        """
+        kept = self._root / well_formed(digest)
+        if not kept.exists():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(self._root / "lock"):
+                if not kept.exists():
+                    self._fetch(digest)
+        return kept / "tree"
+
     def _checkout(self, digest: str, into: Path) -> None:
         try:
             self._copy(digest, into)

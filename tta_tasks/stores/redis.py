@@ -74,6 +74,10 @@ class RedisStore:
         with self._translated():
             return bool(self._redis.expire(self._prefix + content.well_formed(digest), self._retention_s))
 
+    def prune(self) -> int:
+        """Nothing to do: Redis itself removes what has expired."""
+        return 0
+
     def close(self) -> None:
         """Give back the connections."""
         self._redis.close()
