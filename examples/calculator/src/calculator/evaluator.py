@@ -9,22 +9,22 @@ from calculator.parser import Binary, Call, Name, Node, Number, Unary, parse
 
 CONSTANTS = dict(pi=math.pi, e=math.e, tau=math.tau)
 
-_BINARY = {
+_BINARY: Dict[str, Callable[[float, float], float]] = {
     '+': operator.add,
     '-': operator.sub,
     '*': operator.mul,
     '/': operator.truediv,
     '%': operator.mod,
     '^': math.pow,
-}  # type: Dict[str, Callable[[float, float], float]]
+}
 
-FUNCTIONS = {
+FUNCTIONS: Dict[str, Callable[..., float]] = {
     'abs': abs,
     'max': max,
     'min': min,
     'round': lambda value, digits=0.0: round(value, int(digits)),
     'sqrt': math.sqrt,
-}  # type: Dict[str, Callable[..., float]]
+}
 
 
 def evaluate(text: str, variables: Optional[Mapping[str, float]] = None) -> float:

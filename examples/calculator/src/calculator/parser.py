@@ -153,7 +153,7 @@ class _Parser(object):
         raise ParseError('expected a number, found %s' % found, token.position)
 
     def _arguments(self) -> Tuple[Node, ...]:
-        arguments = []  # type: List[Node]
+        arguments: List[Node] = []
         if self._take(')'):
             return tuple(arguments)
         arguments.append(self.sum())

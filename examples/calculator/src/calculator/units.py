@@ -13,7 +13,7 @@ class Unit(NamedTuple):
     offset: float = 0.0
 
 
-UNITS = dict(
+UNITS: Dict[str, Unit] = dict(
     mm=Unit('length', 0.001),
     cm=Unit('length', 0.01),
     m=Unit('length', 1.0),
@@ -26,7 +26,7 @@ UNITS = dict(
     K=Unit('temperature', 1.0),
     degC=Unit('temperature', 1.0, 273.15),
     degF=Unit('temperature', 5 / 9, 459.67 * 5 / 9),
-)  # type: Dict[str, Unit]
+)
 
 
 def convert(value: float, source: str, target: str) -> float:
