@@ -79,7 +79,7 @@ def stage_timings(spans: Iterable[Span]) -> dict[str, float]:
     for span in spans:
         stages.setdefault(span.stage.value, []).append(span)
     return {
-        stage: 1000 * (max(span.finished_s for span in members) - min(span.started_s for span in members))
+        stage: round(1000 * (max(span.finished_s for span in members) - min(span.started_s for span in members)), 1)
         for stage, members in stages.items()
     }
 
@@ -96,7 +96,7 @@ def floor_s(spans: Sequence[Span], slots: int) -> float:
 
     modules = durations(Stage.GENERATION)
     middle = max(max(modules, default=0.0), sum(modules) / max(slots, 1), sum(durations(Stage.REFACTORING)))
-    return sum(durations(Stage.TESTING, Stage.COLLECTION, *_DEPLOYMENTS)) + middle
+    return round(sum(durations(Stage.TESTING, Stage.COLLECTION, *_DEPLOYMENTS)) + middle, 3)
 
 
 def slots_used(spans: Iterable[Span]) -> int:

@@ -118,10 +118,19 @@ def _stages(tasks: Sequence[TaskRecord], timings: dict[str, float]) -> Iterable[
                 completed=sum(task.status is Status.COMPLETED for task in members),
                 cached=sum(task.result is not None and task.result.cached for task in members),
                 duration_s=timings[stage] / 1000 if stage in timings else None,
-                errors=tuple(
-                    f"{task.label}: {_error(task) or 'failed'}" for task in members if task.status is Status.FAILED
-                ),
+                errors=tuple(_errors(members)),
             )
+
+
+def _errors(tasks: Sequence[TaskRecord]) -> Iterable[str]:
+    """Why tasks failed; a reason that several have is given once."""
+    reasons: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.status is Status.FAILED:
+            reasons.setdefault(_error(task) or "failed", []).append(task.label)
+    for reason, labels in reasons.items():
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        yield f"{labels[0]}{others}: {reason}"
 
 
 def stage_status(statuses: Sequence[Status]) -> Status:

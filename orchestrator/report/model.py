@@ -36,7 +36,7 @@ class StageSummary(Model):
     cached: int
     #: From the start of its first task to the end of its last.
     duration_s: float | None
-    #: Why it failed, one line a task.
+    #: Why tasks of it failed, one line a reason.
     errors: tuple[str, ...] = ()
 
 
@@ -135,6 +135,11 @@ class Report(Model):
     failures: tuple[TestFailure, ...]
     warnings: tuple[str, ...]
     note: str = CHARACTERIZATION
+
+    @property
+    def taken(self) -> str:
+        """What the accepted tests are: added by a run that came to its end, else only accepted."""
+        return "added" if self.status is Status.COMPLETED else "accepted"
 
     @property
     def rejections(self) -> dict[str, int]:

@@ -30,10 +30,11 @@ def seconds(duration: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """``91.7 %``; a dash for none. Never rounded up to a hundred."""
+    """``91.7 %``; a dash for none. What is not all is never a hundred."""
     if value is None:
         return "\u2013"
-    return f"{int(value * 10) / 10:.1f} %".replace(".0 %", " %")
+    rounded = min(round(value, 1), 99.9) if value < 100 else value  # noqa: PLR2004 - percent
+    return f"{rounded:.1f} %".replace(".0 %", " %")
 
 
 def change(before: float | None, after: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 from orchestrator.report.model import Report
 from orchestrator.report.wording import change, counted, percent, reason, seconds
 from orchestrator.watch.style import glyph, spoken
-from tta_tasks.models import Status
+from tta_tasks.models import RefactoringStep, Status
 
 _MOST_FAILURES = 8
 
@@ -46,7 +47,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if report.modules:
         yield "tests", _tests(report)
     if report.refactoring:
-        yield "refactoring", ", ".join(f"{step.name} {_step(step.outcome)}" for step in report.refactoring)
+        yield "refactoring", "; ".join(_refactoring(report.refactoring))
     for item in report.dropped:
         yield "dropped", f"{item.what}: {item.reason}"
     for release in report.releases:
@@ -62,11 +63,17 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 def _tests(report: Report) -> str:
     reasons = ", ".join(f"{number} {reason(code)}" for code, number in report.rejections.items())
     rejected = f"{report.tests_rejected} rejected" + (f": {reasons}" if reasons else "")
-    return f"{report.tests_accepted} added; {rejected}"
+    return f"{report.tests_accepted} {report.taken}; {rejected}"
 
 
-def _step(outcome: str) -> str:
-    return "found nothing" if outcome == "nothing" else outcome
+def _refactoring(steps: Iterable[RefactoringStep]) -> Iterator[str]:
+    """``pyupgrade 1 kept, 2 dropped``: a tool may take several steps."""
+    outcomes: dict[str, Counter[str]] = {}
+    for step in steps:
+        outcomes.setdefault(step.name, Counter())[step.outcome] += 1
+    for name, counts in outcomes.items():
+        words = [f"{counts[outcome]} {outcome}" for outcome in ("kept", "dropped") if counts[outcome]]
+        yield f"{name} {', '.join(words) or 'found nothing'}"
 
 
 def _files(files: Mapping[str, Path | str]) -> Iterator[tuple[str, str]]:

@@ -169,6 +169,16 @@ def test_a_module_that_failed_says_why_and_fails_nothing(make_run: MakeRun) -> N
     assert report.status is Status.COMPLETED
 
 
+def test_a_reason_that_many_share_is_given_once(make_run: MakeRun) -> None:
+    """Eight modules that fail for one reason are one line."""
+    record = make_run(modules=8)
+    failed = record.tasks[6]
+    tasks = [failed.model_copy(update={"id": task.id, "label": task.label}) for task in record.tasks[1:9]]
+    report = build_report(record.model_copy(update={"tasks": (record.tasks[0], *tasks, *record.tasks[9:])}))
+    (error,) = next(stage.errors for stage in report.stages if stage.stage is Stage.GENERATION)
+    assert error == "generate calculator.tokens and 7 more: src/calculator/cli.py line 3: invalid syntax"
+
+
 def test_dropped_tests_are_not_counted(make_run: MakeRun) -> None:
     """Tests that collection dropped are neither added nor speak to a criterion, and the module says why."""
     kept, dropped = build_report(make_run("success")), build_report(make_run("dropped"))
@@ -285,9 +295,9 @@ def test_junit_agrees_with_the_run(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(None, "\u2013"), (0.0, "0 %"), (80.0, "80 %"), (91.66, "91.6 %"), (99.99, "99.9 %"), (100.0, "100 %")],
+    [(None, "\u2013"), (0.0, "0 %"), (80.0, "80 %"), (91.66, "91.7 %"), (99.99, "99.9 %"), (100.0, "100 %")],
 )
-def test_percentages_are_never_rounded_up(value: float | None, said: str) -> None:
+def test_percentages_are_rounded_but_never_to_all(value: float | None, said: str) -> None:
     """99.99 % is not all."""
     assert percent(value) == said
 

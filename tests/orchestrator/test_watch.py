@@ -230,7 +230,7 @@ def test_the_summary_says_what_matters(make_run: MakeRun) -> None:
         "Live in staging and production.",
         "38.4 % \u2192 91.7 % (80 % asked for)",
         "26 added; 6 rejected: 5 adding nothing, 1 flaky",
-        "pyupgrade dropped",
+        "ruff check --fix 1 kept; pyupgrade 1 dropped; ruff format found nothing",
         "released, .tta/deployments/calculator/production/current",
         "29.9 s, floor 27.9 s on 2 slots; 1 task from the cache",
         "out/report.html",
