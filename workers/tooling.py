@@ -5,6 +5,7 @@ Only files inside the checkout count as configuration: a checkout may well lie b
 
 from __future__ import annotations
 
+import ast
 import configparser
 import os
 import sys
@@ -16,7 +17,6 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from tta_tasks.models import Component
 from tta_tasks.protocols import Completed, Workspace
 
 #: Machine-readable reports are read whole.
@@ -124,10 +124,10 @@ def has_section(file: Path, section: str) -> bool:
     return parser.has_section(section)
 
 
-def minimal_python(component: Component) -> tuple[int, int] | None:
+def minimal_python(workspace: Workspace) -> tuple[int, int] | None:
     """The oldest Python the component says it runs on; ``None`` when that is Python 2."""
     try:
-        wanted = SpecifierSet(component.requires_python or "")
+        wanted = SpecifierSet(workspace.component.requires_python or _of_setup(workspace.project / "setup.py"))
     except InvalidSpecifier:
         return ASSUMED_PYTHON
     if not str(wanted):
@@ -136,6 +136,18 @@ def minimal_python(component: Component) -> tuple[int, int] | None:
         return None
     minors = (minor for minor in range(NEWEST_MINOR + 1) if _admits(wanted, minor))
     return (3, next(minors, ASSUMED_PYTHON[1]))
+
+
+def _of_setup(file: Path) -> str:
+    """``python_requires`` of a ``setup.py``, where it is written out there."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.keyword)]
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    said = [
+        call.value.value for call in calls if call.arg == "python_requires" and isinstance(call.value, ast.Constant)
+    ]
+    return str(said[0]) if said else ""
 
 
 def _admits(wanted: SpecifierSet, minor: int) -> bool:

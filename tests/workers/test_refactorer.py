@@ -159,6 +159,14 @@ def test_python_2_is_not_upgraded_away(make: MakeWorkspace) -> None:
     assert outcomes(workspace)["pyupgrade"] == ("nothing", "the component supports Python 2")
 
 
+def test_what_setup_py_requires_is_respected(make: MakeWorkspace) -> None:
+    """A version that only setup.py names bounds what is modernised: no f-strings for Python 3.5."""
+    setup = "from setuptools import setup\n\nsetup(python_requires='>=3.5')\n"
+    workspace = make({"demo.py": UNTIDY, "setup.py": setup}, requires_python=None)
+    EmbeddedRefactorer().refactor(workspace, holds)
+    assert '"hello {}".format(name)' in (workspace.root / "demo.py").read_text()
+
+
 @pytest.mark.parametrize(
     ("before", "after", "breakage"),
     [

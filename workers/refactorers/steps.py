@@ -36,7 +36,7 @@ class Done:
 
 def modernise(workspace: Workspace, files: Sequence[Path]) -> Done:
     """Write in the style of the oldest Python the component supports."""
-    oldest = tooling.minimal_python(workspace.component)
+    oldest = tooling.minimal_python(workspace)
     if oldest is None:
         return Done(idle="the component supports Python 2")
     flag = "--py3-plus" if oldest < (3, 6) else f"--py3{oldest[1]}-plus"
@@ -74,7 +74,7 @@ def format(workspace: Workspace, files: Sequence[Path]) -> Done:  # noqa: A001 -
 
 def _default_rules(workspace: Workspace) -> list[str]:
     rules = list(DEFAULT_RULES)
-    oldest = tooling.minimal_python(workspace.component)
+    oldest = tooling.minimal_python(workspace)
     if oldest is None or oldest < (3, 7):
         rules.remove("UP")  # ruff knows no older Python
     # Imports of a package's __init__ are there to be imported from it.
@@ -82,7 +82,7 @@ def _default_rules(workspace: Workspace) -> list[str]:
 
 
 def _target(workspace: Workspace) -> list[str]:
-    oldest = max(tooling.minimal_python(workspace.component) or (3, 7), (3, 7))
+    oldest = max(tooling.minimal_python(workspace) or (3, 7), (3, 7))
     return ["--target-version", f"py3{oldest[1]}"]
 
 
