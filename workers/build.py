@@ -87,9 +87,9 @@ class Wheels:
 class _Builder(Installer):
     """uv, building a distribution."""
 
-    def build(self, into: Path, python: Path, env: dict[str, str]) -> Completed:
+    def build(self, into: Path, python: Path) -> Completed:
         """``uv build``."""
-        return self._uv("build", "--wheel", "--no-create-gitignore", "--out-dir", into, "--python", python, env=env)
+        return self._uv("build", "--wheel", "--no-create-gitignore", "--out-dir", into, "--python", python)
 
 
 def _build(release: str, tree: Path, component: Component, sandbox: Sandbox, uv_cache: Path) -> Path:
@@ -100,7 +100,7 @@ def _build(release: str, tree: Path, component: Component, sandbox: Sandbox, uv_
     out.mkdir(exist_ok=True)
     uv_cache.mkdir(parents=True, exist_ok=True)
     python = find_interpreter(component.requires_python).path
-    built = _Builder(sandbox, tree.parent, project, uv_cache).build(out, python, _surroundings(project, release))
+    built = _Builder(sandbox, tree.parent, project, uv_cache, _surroundings(project, release)).build(out, python)
     wheels = list(out.glob("*.whl"))
     if built.ok and len(wheels) == 1:
         return wheels[0]

@@ -164,7 +164,7 @@ class _Deployment:
         uv_cache = settings().cache / "uv"
         uv_cache.mkdir(parents=True, exist_ok=True)
         interpreter = find_interpreter(request.component.requires_python)
-        installer = _Installer(request.sandbox, folder, folder, uv_cache)
+        installer = _Installer(request.sandbox, folder, folder, uv_cache, {})
         installer.create(interpreter.path)
         installer.require(installer.install("--compile-bytecode", str(request.artifact)))
         shutil.copy(request.artifact, folder)
