@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import EngineFailed, UnknownEngine
+from tta_tasks.errors import EngineFailed, TtaError, UnknownEngine
 from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
@@ -41,14 +41,14 @@ def run(request: GenerationRequest, context: Context) -> GenerationResult:
     Raises:
         UnknownEngine: The engine is not installed, or cannot work here.
         TransientError: An engine may work later.
+        TtaError: The run was cancelled.
     """
     engines = _engines(request.engine)
     with context.workspace(request) as workspace:
-        baseline = _baseline(request, context, workspace)
-        search = _Search(request, workspace, baseline)
-        if not search.met:
-            for engine in engines:
-                search.ask(engine)
+        search = _Search(request, workspace, _baseline(request, context, workspace))
+        for engine in engines:
+            search.ask(engine)
+        _stop_if_cancelled(context)
         return _result(search, context)
 
 
@@ -82,10 +82,16 @@ def _baseline(request: GenerationRequest, context: Context, workspace: Workspace
     if suite is None:
         context.progress("running the tests")
         suite = run_suite(workspace)
+        _stop_if_cancelled(context)
     if not any(each.path == request.module.path for each in suite.coverage):
         # It did not come to its end: what was covered is not known, so nothing is.
         suite = suite.model_copy(update={"coverage": run_suite(workspace, paths=[]).coverage})
     return suite
+
+
+def _stop_if_cancelled(context: Context) -> None:
+    if context.cancelled():  # what was cut short must not pass for a verdict
+        raise TtaError("The run was cancelled.")
 
 
 @dataclass
