@@ -38,10 +38,9 @@ def percent(value: float | None) -> str:
 
 
 def change(before: float | None, after: float | None) -> str:
-    """``38.4 % → 91.7 %``."""
-    if after is None:
-        return percent(before)
-    return percent(after) if before is None else f"{percent(before)} \u2192 {percent(after)}"
+    """``38.4 % → 91.7 %``; one figure where there is but one."""
+    figures = dict.fromkeys(percent(value) for value in (before, after) if value is not None)
+    return " \u2192 ".join(figures) or percent(None)
 
 
 def reason(code: str) -> str:

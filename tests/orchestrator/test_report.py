@@ -15,7 +15,7 @@ from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
 from orchestrator.report import Report, build_report, to_html, to_junit, to_markdown, write_reports
-from orchestrator.report.wording import percent, seconds
+from orchestrator.report.wording import change, percent, seconds
 from orchestrator.timeline import Span, floor_s, measured_s, slots_used, spans_of
 from tta_tasks.models import Mode, RunRecord, Stage, Status
 
