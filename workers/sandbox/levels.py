@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ def bubblewrap(view: View) -> Plan:
     argv += ["--bind", str(view.temporary), PRIVATE]
     for source, path, writable in mounts(view):
         argv += ["--bind" if writable else "--ro-bind", str(source), str(path)]
-    return Plan(argv=(*_process_namespace(view), *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
+    # Root is exempt from RLIMIT_NPROC; a process namespace around bubblewrap bounds its processes instead.
+    around = _process_namespace(view) if os.getuid() == 0 else ()
+    return Plan(argv=(*around, *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
 
 
 def namespaces(view: View) -> Plan:
@@ -95,7 +98,7 @@ def process_group(view: View) -> Plan:
 def _process_namespace(view: View, *more: str) -> tuple[str, ...]:
     """What starts the following words as the first process of a namespace that ends with it."""
     unshare = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child")
-    # Root is exempt from RLIMIT_NPROC, but not from this (since Linux 6.14); others may not be allowed to set it.
+    # Since Linux 6.14 each process namespace has a bound of its own.
     script = f'(echo {RESERVED_IDS + view.processes} > /proc/sys/kernel/pid_max) 2> /dev/null; exec "$@"'
     return (*unshare, "--mount-proc", *more, "--", "sh", "-c", script, "sh")
 

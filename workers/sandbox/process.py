@@ -116,7 +116,20 @@ class ProcessSandbox:
 
 
 def _folders() -> Path:
-    return Path(tempfile.gettempdir()).resolve() / f"tta-sandbox-{os.getuid()}"
+    """Where commands get their temporary folders.
+
+    Raises:
+        SandboxError: It cannot be made, or somebody else made it.
+    """
+    folder = Path(tempfile.gettempdir()).resolve() / f"tta-sandbox-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        owner = folder.lstat().st_uid
+    except OSError as error:
+        raise SandboxError(f"No temporary folder can be made at {folder}: {error.strerror}.") from error
+    if owner != os.getuid():
+        raise SandboxError(f"{folder} belongs to somebody else.", "Remove it, or point TMPDIR to another folder.")
+    return folder
 
 
 def _absolute(path: str | Path) -> Path:
