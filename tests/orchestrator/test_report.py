@@ -303,6 +303,15 @@ def test_percentages_are_rounded_but_never_to_all(value: float | None, said: str
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(None, None, "\u2013"), (5, None, "5 %"), (None, 5, "5 %"), (5, 5.01, "5 %"), (5, 9, "5 % \u2192 9 %")],
+)
+def test_what_did_not_change_is_one_figure(before: float | None, after: float | None, said: str) -> None:
+    """An arrow means a change."""
+    assert change(before, after) == said
+
+
+@pytest.mark.parametrize(
     ("value", "said"),
     [
         (None, "\u2013"),
