@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 from tta_tasks import patches
 from tta_tasks.errors import PatchError
@@ -28,6 +29,9 @@ class Choice:
     refactoring: bool
 
 
+NOTHING = Choice((), refactoring=False)
+
+
 @dataclass
 class Combination:
     """A pristine tree, and contributions to it."""
@@ -45,13 +49,12 @@ class Combination:
         return Choice(tuple(self._tests), bool(self._refactoring))
 
     def add_tests(self, what: str, patch: bytes) -> None:
-        """Take the files that a patch adds; ``what`` names it where it does not apply, or changes source."""
-        sources = self._sources()
-        self._add(what, patch, self._tests, allowed=lambda path: path not in sources)
+        """Take the files that a patch adds; ``what`` names it where it does not apply, or does more."""
+        self._add(what, patch, self._tests, self._tested, self._is_test)
 
     def add_refactoring(self, patch: bytes) -> None:
         """Take the source files that a patch changes; it may change no others."""
-        self._add(REFACTORING, patch, self._refactoring, allowed=self._sources().__contains__)
+        self._add(REFACTORING, patch, self._refactoring, self._refactored, self._sources.__contains__)
 
     def assemble(self, choice: Choice) -> Workspace:
         """A fresh tree with ``choice``, where nothing has run yet."""
@@ -76,18 +79,31 @@ class Combination:
         tree = self.assemble(replace(choice, tests=()))
         return patches.diff(self.pristine.root, tree.root, only=sorted(self._refactoring))
 
-    def _add(self, what: str, patch: bytes, into: _Contents, *, allowed: Callable[[str], bool]) -> None:
-        tree = self.assemble(Choice((), refactoring=False)).root
-        _write(tree, into)  # patches of one kind must not meet in a file
+    def _add(self, what: str, patch: bytes, into: _Contents, tree: Path, allowed: Callable[[str], bool]) -> None:
         try:
             touched = patches.apply(patch, tree, allowed=allowed)
         except PatchError as error:
             self.refused.append(Dropped(what=what, reason=f"{error.message} {error.hint}".rstrip()))
         else:
             into |= {path: _content(tree / path) for path in touched}
-        finally:
-            shutil.rmtree(tree.parent)
 
+    def _is_test(self, path: str) -> bool:
+        """Whether a file may come with tests: neither source, nor what configures the tools that judge it."""
+        component, file = self.pristine.component, PurePosixPath(path)
+        named = file.match("test_*.py") or file.match("*_test.py")
+        beside = component.tests != "." and file.is_relative_to(PurePosixPath(component.root, component.tests))
+        return (named or beside) and path not in self._sources
+
+    @cached_property
+    def _tested(self) -> Path:
+        """The tree that takes the patches with tests; two that meet in one file are noticed there."""
+        return self.assemble(NOTHING).root
+
+    @cached_property
+    def _refactored(self) -> Path:
+        return self.assemble(NOTHING).root
+
+    @cached_property
     def _sources(self) -> set[str]:
         return {file.relative_to(self.pristine.root).as_posix() for file in tooling.source_files(self.pristine)}
 

@@ -232,12 +232,14 @@ def test_what_failed_or_must_not_be_is_left_out(bench: Bench) -> None:
         bench,
         GenerationResult(status=Status.FAILED, error=ErrorInfo(type="EngineFailed", message="no")),
         generated(bench, {"calc.py": TIDIER}),
+        generated(bench, {"pyproject.toml": "[tool.coverage.run]\nomit = ['*']\n"}),
         generated(bench, {"tests/test_a.py": POSITIVE}),
         generated(bench, {"tests/test_a.py": NEGATIVE}),
     )
     assert bench.files(result.tree) == {**TREE, "tests/test_a.py": POSITIVE}
-    assert [drop.what for drop in result.dropped] == ["tests of calc", "tests of calc"]
+    assert [drop.what for drop in result.dropped] == ["tests of calc"] * 3
     assert "calc.py" in result.dropped[0].reason
+    assert "pyproject.toml" in result.dropped[1].reason
 
 
 def test_refactoring_leaves_a_patch_of_the_source(bench: Bench) -> None:
