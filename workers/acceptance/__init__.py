@@ -21,8 +21,8 @@ from workers.acceptance.seal import Seal
 
 __all__ = ["Acceptance", "accept"]
 
-#: Seconds spent on looking for mutants that only some tests notice.
-MUTATION_BUDGET_S = 10.0
+#: Most seconds spent on looking for mutants that only some tests notice.
+MUTATION_BUDGET_S = 20.0
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from workers.acceptance.trials import Existing
 from workers.probe.config import Mutation
 from workers.probing import MutantRun, Reach
 
-#: Most statements of a module that is mutated, and most mutants of it.
+#: Most statements of a module that is mutated, and most mutants of it: few enough for the time limit not to decide.
 MOST_STATEMENTS = 2000
-MOST_MUTANTS = 300
+MOST_MUTANTS = 100
 
 #: A line, a branch, or a mutant's number.
 _Goal = tuple[int, ...]

@@ -42,6 +42,7 @@ class MutationLoop:
         spare = [items[name] for name in self.plan.spare if name in items]
         sane = set(self._sane(kept + spare))
         code = _Swapper(self.plan.path)
+        gc.freeze()  # what is there now is not looked at again in the forks
         for mutant in self._sample(code.tree):
             if time.monotonic() > deadline:
                 break
