@@ -6,12 +6,16 @@ So that ``celery -A tta_tasks ...``, Flower and any producer started in the same
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 FILE = "stack.json"
+#: Held by the supervisor as long as it lives. (Its process id would not tell: it may be another's by now.)
+LOCK = "supervisor.lock"
 
 
 class Stack(BaseModel):
@@ -33,11 +37,23 @@ class Stack(BaseModel):
 def find(state_dir: Path) -> Stack | None:
     """The stack whose supervisor lives in ``state_dir``, or ``None``."""
     try:
-        stack = Stack.model_validate_json((state_dir / FILE).read_bytes())
-        os.kill(stack.pid, 0)
-    except (OSError, ValidationError):
-        return None
-    return stack
+        with (state_dir / LOCK).open("rb") as lock:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(OSError, ValidationError):
+            return Stack.model_validate_json((state_dir / FILE).read_bytes())
+    except OSError:
+        return None  # no stack was ever here
+    return None
+
+
+@contextlib.contextmanager
+def supervised(state_dir: Path) -> Iterator[None]:
+    """Be the supervisor of ``state_dir`` for the length of the block; waits for the one before to be gone."""
+    with (state_dir / LOCK).open("ab") as lock:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        (state_dir / FILE).unlink(missing_ok=True)  # of one that was killed
+        yield
 
 
 def write(state_dir: Path, stack: Stack) -> None:
@@ -48,9 +64,6 @@ def write(state_dir: Path, stack: Stack) -> None:
     temporary.replace(state_dir / FILE)
 
 
-def remove(state_dir: Path, pid: int) -> None:
-    """Withdraw the stack of supervisor ``pid``; another's stays."""
-    stack = find(state_dir)
-    if stack is None or stack.pid == pid:
-        with contextlib.suppress(OSError):
-            (state_dir / FILE).unlink(missing_ok=True)
+def remove(state_dir: Path) -> None:
+    """Withdraw the stack of ``state_dir``; for its supervisor."""
+    (state_dir / FILE).unlink(missing_ok=True)

@@ -96,11 +96,13 @@ class Broker:
                 if self.child is None or self.child.process.poll() is not None:
                     break
                 try:
-                    client.ping()
+                    answering = client.info("server")["process_id"]
                 except redis.RedisError:  # not up yet, or still loading its data
                     time.sleep(0.05)
                 else:
-                    return
+                    # Somebody else's server on a taken port may accept any password.
+                    if answering == self.child.process.pid:
+                        return
         self.stop()
         said = tail(log)
         if "Address already in use" in said:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from orchestrator.local.children import tail, wait_until_gone
+from orchestrator.local.children import tail
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
 from tta_tasks import stack
 from tta_tasks.errors import BrokerUnavailable, SettingsError
@@ -58,10 +58,13 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
     with (state / USERS).open("ab") as users:
         fcntl.flock(users.fileno(), fcntl.LOCK_SH)  # waits while an unused stack shuts down
         with FileLock(state / "start.lock"):
-            running = stack.find(state) or _start(state, slots or os.cpu_count() or 1, port, keep=keep)
+            running, started = stack.find(state), None
+            if running is None:
+                running, started = _start(state, slots or os.cpu_count() or 1, port, keep=keep)
         yield running
-    if not running.kept:
-        wait_until_gone(running.pid, within_s=ENDED_WITHIN_S)
+    if started is not None and not keep:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(ENDED_WITHIN_S)
 
 
 def prepare(state: Path) -> None:
@@ -91,7 +94,7 @@ def failure(state: Path) -> str:
         return ""
 
 
-def _start(state: Path, slots: int, port: int, *, keep: bool) -> Stack:
+def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:
     (state / FAILURE).unlink(missing_ok=True)
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(exist_ok=True)
@@ -104,11 +107,12 @@ def _start(state: Path, slots: int, port: int, *, keep: bool) -> Stack:
     while time.monotonic() < until:
         found = stack.find(state)
         if found is not None and found.pid == process.pid:
-            return found
+            return found, process
         if process.poll() is not None:
             break
         time.sleep(0.03)
     process.kill()
+    process.wait()
     raise BrokerUnavailable(
         f"The local stack did not start: {failure(state) or tail(log) or 'it said nothing'}", f"Its logs: {log.parent}."
     )

@@ -48,7 +48,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, _end)
     state: Path = options.state
     try:
-        _supervise(state, Broker(state, options.port), options.slots, keep=options.keep)
+        with stack.supervised(state):
+            _supervise(state, Broker(state, options.port), options.slots, keep=options.keep)
     except Ended:
         return 0
     except (TtaError, OSError) as error:
@@ -77,10 +78,10 @@ def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
                 time.sleep(EVERY_S)
                 _mend(broker)
                 worker.mend()
-            stack.remove(state, os.getpid())
+            stack.remove(state)
             _shut_down(worker, broker)
     finally:
-        stack.remove(state, os.getpid())
+        stack.remove(state)
         _shut_down(worker, broker)
 
 

@@ -1,0 +1,166 @@
+"""The local stack: there while somebody uses it, gone afterwards, however they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from orchestrator.local.joining import joined, prepare
+from tta_tasks import stack
+from tta_tasks.errors import BrokerUnavailable, SettingsError
+from tta_tasks.git import git
+
+pytestmark = pytest.mark.stack
+
+USE = """
+import sys, time
+from pathlib import Path
+from orchestrator.local.joining import joined
+with joined(Path(sys.argv[1]), slots=1) as running:
+    print(running.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / ".tta"
+    yield folder
+    wait_until(lambda: not processes_of(folder))
+
+
+def processes_of(state: Path) -> list[int]:
+    """Processes whose command line or environment names the state folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                named = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                ended = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                continue
+            if str(state).encode() in named and not ended:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(holds: object, within_s: float = 30.0) -> None:
+    assert callable(holds)
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, "it never came to hold"
+        time.sleep(0.1)
+
+
+def use(state: Path) -> tuple[subprocess.Popen[str], int]:
+    """Another process that uses the stack; with the supervisor's process id."""
+    user = subprocess.Popen([sys.executable, "-c", USE, str(state)], stdout=subprocess.PIPE, text=True)
+    assert user.stdout is not None
+    return user, int(user.stdout.readline())
+
+
+def test_stack_ends_with_its_user(state: Path) -> None:
+    """In the block its broker answers, with a password; after it nothing runs and no file claims otherwise."""
+    with joined(state, slots=1) as running:
+        client = redis.Redis.from_url(running.broker_url)
+        assert client.ping()
+        client.close()
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(f"redis://{running.broker_url.rpartition('@')[2]}").ping()
+        assert stack.find(state) == running
+    wait_until(lambda: not processes_of(state))
+    assert stack.find(state) is None
+
+
+def test_killed_user_leaves_nothing_running(state: Path) -> None:
+    """SIGKILL of the only user: supervisor, broker, worker and its pool are gone soon."""
+    user, supervisor = use(state)
+    wait_until(lambda: len(processes_of(state)) >= 3)
+    assert supervisor in processes_of(state)
+    user.kill()
+    user.communicate()
+    wait_until(lambda: not processes_of(state))
+
+
+def test_killed_supervisor_leaves_nothing_running(state: Path) -> None:
+    """SIGKILL of the supervisor takes its children along, and the next user gets a new stack."""
+    user, supervisor = use(state)
+    wait_until(lambda: len(processes_of(state)) >= 3)
+    os.kill(supervisor, signal.SIGKILL)
+    user.kill()
+    user.communicate()
+    wait_until(lambda: not processes_of(state))
+    with joined(state, slots=1) as running:
+        assert running.pid != supervisor
+
+
+def test_two_users_share_one_stack(state: Path) -> None:
+    """A second user joins the first one's stack, which outlives the first and ends with the second."""
+    user, supervisor = use(state)
+    with joined(state) as running:
+        assert running.pid == supervisor
+        user.kill()
+        user.communicate()
+        time.sleep(1.5)  # several of the supervisor's looks for users
+        client = redis.Redis.from_url(running.broker_url)
+        assert client.ping()
+        client.close()
+
+
+def test_what_was_accepted_survives_the_stack(state: Path) -> None:
+    """The broker's data are on disk, and there again with the next stack."""
+    with joined(state, slots=1) as running:
+        client = redis.Redis.from_url(running.broker_url)
+        client.set("kept", "1")
+        client.close()
+    with joined(state, slots=1) as running:
+        client = redis.Redis.from_url(running.broker_url)
+        assert client.get("kept") == b"1"
+        client.close()
+
+
+def test_broker_that_is_killed_comes_back(state: Path) -> None:
+    """The supervisor starts a killed broker again, at the same address."""
+    with joined(state, slots=1) as running:
+        client = redis.Redis.from_url(running.broker_url)
+        broker = int(client.info("server")["process_id"])
+        os.kill(broker, signal.SIGKILL)
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_until(answers)
+        assert int(client.info("server")["process_id"]) != broker
+        client.close()
+
+
+def test_taken_port_is_told(state: Path, valkey_url: str) -> None:
+    """A port that somebody else has is named, with what to do, and nothing stays."""
+    port = int(valkey_url.rpartition(":")[2].partition("/")[0])
+    with pytest.raises(BrokerUnavailable, match=f"Port {port} on 127.0.0.1 is taken"), joined(state, port=port):
+        pass
+
+
+def test_unwritable_folder_is_told(tmp_path: Path) -> None:
+    """A state folder that cannot be made is one clear error."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        prepare(tmp_path / "file" / ".tta")
+
+
+def test_state_folder_is_invisible_to_git(tmp_path: Path) -> None:
+    """Nobody has to add .tta to a .gitignore."""
+    git("init", "--quiet", cwd=tmp_path, error=SettingsError)
+    prepare(tmp_path / ".tta")
+    assert git("status", "--porcelain", cwd=tmp_path, error=SettingsError) == b""
