@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from workers.generators.characterize.program.case import Case
 
 PROGRAM = Path(__file__).with_name("program") / "__main__.py"
 #: How often the search goes on after an input ended its process.
-_RESTARTS = 6
+_RESTARTS = 10
 #: Inputs run for each second of budget. Some twice what a busy machine does: time is the upper bound.
-_EXECUTIONS_PER_S = 1200
+_EXECUTIONS_PER_S = 800
 #: What a process needs beside its search: the start, the import, the harvest.
 _OVERHEAD_S = 60.0
 _MEMORY_BYTES = 2 << 30
@@ -67,12 +68,14 @@ def verified(job: GenerationJob, folder: Path, cases: Sequence[Case], seed: int)
     for index, (hash_seed, zone, shifted) in enumerate(_CONDITIONS):
         if not held:
             break
-        held = _verified_under(job, folder, held, seed + index, {"PYTHONHASHSEED": hash_seed, "TZ": zone}, shifted)
+        held = _verified_under(
+            job, folder, held, seed=seed + index, env={"PYTHONHASHSEED": hash_seed, "TZ": zone}, shifted=shifted
+        )
     return held
 
 
 def _verified_under(
-    job: GenerationJob, folder: Path, cases: list[Case], seed: int, env: dict[str, str], shifted: bool
+    job: GenerationJob, folder: Path, cases: list[Case], *, seed: int, env: dict[str, str], shifted: bool
 ) -> list[Case]:
     answer = folder / "held.json"
     for _ in range(_RESTARTS):
@@ -102,6 +105,7 @@ def _run(
 ) -> Completed:
     workspace = job.workspace
     later = job.round > 1 or job.coverage.covered_statements > 0
+    blamed = Counter(entry.partition("\t")[0] for entry in skip)
     description = {
         "mode": mode,
         "module": job.module.name,
@@ -112,7 +116,8 @@ def _run(
         "budget_s": budget_s,
         "executions": int(budget_s * _EXECUTIONS_PER_S),
         "lines": list(job.coverage.missing_lines) if later else [],
-        "skip": skip,
+        "skip": [entry.partition("\t")[2] for entry in skip],
+        "skip_targets": [label for label, times in blamed.items() if times > 1],
         "shifted": shifted,
     }
     path = folder / f"{mode}.json"

@@ -10,6 +10,8 @@ from workers.generators.characterize.program.case import Case
 from workers.generators.characterize.program.source import snake
 
 _LONGEST = 80
+_MAX_OPTIONS = 2
+_LONGEST_WORDS = 20
 _SPECIAL = {
     "''": "empty_string", "b''": "empty_bytes", "None": "none", "True": "true", "False": "false", "[]": "empty_list",
     "{}": "empty_dict", "()": "empty_tuple", "set()": "empty_set", "0": "zero", "0.0": "zero", "-1": "minus_one",
@@ -32,9 +34,10 @@ class TestNames:
     def name(self, cases: Sequence[Case], columns: Sequence[str]) -> str:
         """A name for the test of ``cases`` that differ in ``columns``."""
         base = "_".join(["test", *(snake(part) for part in cases[0].target.split("."))])
-        options = [f"_with_{'_and_'.join(names)}" if (names := _options(cases[0])) and len(names) < 3 else ""]
+        names = _options(cases[0])
+        options = f"_with_{'_and_'.join(names)}" if 0 < len(names) <= _MAX_OPTIONS else ""
         suffix = _single(cases[0]) if len(cases) == 1 else _group(cases, columns)
-        name = re.sub(r"\W|__+", "_", f"{base}{options[0] if len(cases) > 1 else ''}_{suffix}")[:_LONGEST].strip("_")
+        name = re.sub(r"\W|__+", "_", f"{base}{options}_{suffix}")[:_LONGEST].strip("_")
         return self._unique(name.lower())
 
     def _unique(self, name: str) -> str:
@@ -50,7 +53,11 @@ def _options(case: Case) -> list[str]:
 
 
 def _single(case: Case) -> str:
-    described = next((text for a in case.call.arguments if (text := describe(a.source))), "")
+    # Where an option makes the difference, the name tells that one.
+    telling = [a for a in case.call.arguments if a.style == "keyword"] or case.call.arguments
+    described = next((text for a in telling if (text := describe(a.source))), "")
+    if case.raises == "SystemExit":
+        return "exits" + (f"_for_{described}" if described else "")
     if case.raises:
         return f"rejects_{described}" if described else f"raises_{snake(case.raises.rpartition('.')[2])}"
     if case.history:
@@ -76,6 +83,8 @@ def _outcome(case: Case) -> str:
 
 
 def _group(cases: Sequence[Case], columns: Sequence[str]) -> str:
+    if cases[0].raises == "SystemExit":
+        return "exits"
     if cases[0].raises:
         inputs = [column for column in columns if column != "message"]
         return (
@@ -99,7 +108,7 @@ def describe(source: str) -> str:
         return _SPECIAL[repr(value)]
     if isinstance(value, str):
         words = re.findall(r"[a-z0-9]+", value.lower())
-        return "_".join(words) if words and value.isascii() and len(value) <= 20 else ""
+        return "_".join(words) if words and value.isascii() and len(value) <= _LONGEST_WORDS else ""
     if isinstance(value, (int, float)):
         return "negative_number" if value < 0 else "number"
     return _KINDS.get(type(value).__name__, "")

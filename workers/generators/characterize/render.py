@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from workers.generators.characterize.naming import TestNames
 from workers.generators.characterize.program.case import RESULT, Argument, Call, Case
-from workers.generators.characterize.program.source import assertion, fixtures, quoted, statements, variable
+from workers.generators.characterize.program.source import assertion, fixtures, quoted, snake, statements, variable
 
 _DOCSTRING = '''"""Characterisation tests for ``{module}``.
 
@@ -34,9 +34,17 @@ class _Row:
     """A case taken apart: what varies between the cases of one test."""
 
     case: Case
-    #: Arguments of the receiver's constructor, then of the call.
-    arguments: tuple[Argument, ...]
     receiver: Call | None
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """Those of the receiver's constructor, then those of the call."""
+        return (*(self.receiver.arguments if self.receiver else ()), *self.case.call.arguments)
+
+    @property
+    def made_like(self) -> object:
+        """What receivers must have in common to be made by one expression."""
+        return self.receiver and (self.receiver.template, tuple((a.name, a.style) for a in self.receiver.arguments))
 
 
 def render(module: str, cases: Sequence[Case], known: Sequence[Case], order: Mapping[str, int]) -> RenderedTests:
@@ -68,24 +76,33 @@ def _groups(cases: Sequence[Case], makers: Mapping[str, Call]) -> list[list[_Row
     """Cases that make one parametrised test together; the others alone."""
     groups: dict[tuple[object, ...], list[_Row]] = defaultdict(list)
     for case in cases:
-        maker = makers.get(case.receiver)
-        made = maker.arguments if maker else ()
-        row = _Row(case, (*made, *case.call.arguments), maker)
-        shape = tuple((argument.name, argument.style) for argument in row.arguments)
-        groups[(case.target, case.call.template, shape, _kind(case, maker))].append(row)
-    return list(groups.values())
+        shape = tuple((argument.name, argument.style) for argument in case.call.arguments)
+        groups[(case.target, case.call.template, shape, _kind(case))].append(_Row(case, makers.get(case.receiver)))
+    return [_alike(rows) for rows in groups.values()]
 
 
-def _kind(case: Case, maker: Call | None) -> object:
+def _alike(rows: list[_Row]) -> list[_Row]:
+    """Rows whose receivers are all made by one expression, else with the receiver itself as an argument."""
+    if len({row.made_like for row in rows}) == 1 and (rows[0].receiver or not rows[0].case.receiver):
+        return rows
+    name = snake(rows[0].case.target.partition(".")[0]) or "instance"
+    return [_Row(row.case, Call("{args}", (Argument(name, row.case.receiver),))) for row in rows]
+
+
+def _kind(case: Case) -> object:
     """What cases must have in common beside the shape of their call; unique where a case must stand alone."""
-    together = not case.history and not case.call.statement and (not case.receiver or maker is not None)
-    if not together or fixtures(statements(case)):
+    if case.history or case.call.statement or fixtures(statements(case)):
         return case.key
-    template = maker.template if maker else case.receiver
     if case.raises:
-        return (template, case.raises, bool(case.message))
+        return (case.raises, bool(case.message))
     single = len(case.checks) == 1 and case.checks[0].subject == RESULT and case.checks[0].how not in {"enter", "nan"}
-    return (template, case.checks[0].how) if single else case.key
+    # A comparison is asserted as such, so those that hold and those that do not are two tests.
+    outcome = case.checks[0].expected if single and _compares(case) else ""
+    return (case.checks[0].how, outcome) if single else case.key
+
+
+def _compares(case: Case) -> bool:
+    return any(f" {sign} " in case.call.template for sign in ("==", "!=", "<", "<=", ">", ">=", "in"))
 
 
 def _columns(rows: Sequence[_Row]) -> list[tuple[str, int]]:

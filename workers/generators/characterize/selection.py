@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from workers.generators.characterize.program.case import Case
 
 #: Cases of one target kept although they reach nothing new: they show another outcome.
-_EXTRAS = 4
+_EXTRAS = 3
 
 
 def select(cases: Sequence[Case]) -> list[Case]:
@@ -25,7 +25,7 @@ def select(cases: Sequence[Case]) -> list[Case]:
     extras: Counter[str] = Counter()
     for case in others:
         outcome = (case.target, _outcome(case))
-        if outcome not in shown and extras[case.target] < _EXTRAS and not case.history:
+        if outcome not in shown and extras[case.target] < _EXTRAS:
             extras[case.target] += 1
             shown.add(outcome)
             chosen.append(case)
@@ -42,4 +42,7 @@ def cost(case: Case) -> tuple[float, str]:
 
 
 def _outcome(case: Case) -> str:
-    return case.raises + case.message or "|".join(f"{check.subject}{check.expected}" for check in case.checks)
+    if case.raises:
+        return case.raises + case.message
+    # What comes out after other calls is one behaviour, whatever the value.
+    return "|".join(f"{check.subject}{check.how if case.history else check.expected}" for check in case.checks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from ruff import find_ruff_bin
+from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
 from tta_tasks.errors import EngineFailed
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import keyword
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +12,11 @@ from typing import Any
 SELF = "{self}"
 #: Stands for what the call returned, in subjects.
 RESULT = "{result}"
+
+
+_OPERATOR = re.compile(r"^lambda|^-|\*\*|\s(?:if|and|or|not|in|is|[-+*/%&|^<>]|==)\s")
+#: Templates in which an operand stands between brackets or after ``=`` already.
+_BRACKETED = re.compile(r".*\(.*\{0\}\)|.*\[\{0\}\]|.* = \{0\}")
 
 
 @dataclass(frozen=True)
@@ -27,14 +35,29 @@ class Argument:
         text = self.source if source is None else source
         if self.style == "keyword":
             return f"{self.name}={text}"
-        return text if self.style == "positional" else f"{self.style}{text}"
+        if self.style == "positional":
+            return text
+        return (_spread(text) if source is None or source == self.source else "") or f"{self.style}{text}"
+
+
+def _spread(source: str) -> str:
+    """The items of a list or a dict display as one would pass them; empty where that is not possible."""
+    tree = ast.parse(source, mode="eval").body
+    if isinstance(tree, ast.List):
+        return ", ".join(ast.unparse(item) for item in tree.elts)
+    if not isinstance(tree, ast.Dict):
+        return ""
+    keys = [key.value for key in tree.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    if len(keys) < len(tree.keys) or not all(key.isidentifier() and not keyword.iskeyword(key) for key in keys):
+        return ""
+    return ", ".join(f"{key}={ast.unparse(value)}" for key, value in zip(keys, tree.values, strict=True))
 
 
 @dataclass(frozen=True)
 class Call:
     """A call, an attribute read, an operator or an assignment.
 
-    ``template`` holds ``{self}`` for the receiver, and ``{args}`` for all arguments or ``{0}``, ``{1}`` for single ones.
+    ``template`` holds ``{self}`` for the receiver, and ``{args}`` for all arguments or ``{0}``, ``{1}`` for one.
     """
 
     template: str
@@ -49,7 +72,9 @@ class Call:
         passed = ", ".join(a.passed(text) for a, text in zip(self.arguments, texts, strict=True))
         source = self.template.replace(SELF, receiver).replace("{args}", passed)
         for index, text in enumerate(texts):
-            source = source.replace(f"{{{index}}}", text)
+            # Operands of an operator: what binds less tightly than any of them needs parentheses.
+            operand = f"({text})" if _OPERATOR.search(text) and not _BRACKETED.fullmatch(self.template) else text
+            source = source.replace(f"{{{index}}}", operand)
         return source
 
 

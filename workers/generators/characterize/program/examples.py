@@ -11,6 +11,7 @@ from pathlib import Path
 
 _MAX_FILES = 60
 _MAX_BYTES = 300_000
+_MAX_DUMP = 4000
 _FENCE = re.compile(r"```(?:python|py|pycon)?\n(.*?)```", re.DOTALL)
 
 
@@ -84,7 +85,7 @@ def _calls(statement: ast.stmt, known: dict[str, ast.expr]) -> Iterator[Example]
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         plain = not any(isinstance(a, ast.Starred) for a in node.args) and all(k.arg for k in node.keywords)
-        if name and plain and len(ast.dump(node)) < 4000:
+        if name and plain and len(ast.dump(node)) < _MAX_DUMP:
             yield Example(
                 name,
                 tuple(_source(argument, known) for argument in node.args),
@@ -118,11 +119,11 @@ class _Substitute(ast.NodeTransformer):
     def __init__(self, known: dict[str, ast.expr]) -> None:
         self._known = known
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - the visitor's protocol
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """Put the expression in place of the name."""
         return self._known.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:  # noqa: N802 - the visitor's protocol
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
         """Leave lambdas alone: their names are their own."""
         return node
 

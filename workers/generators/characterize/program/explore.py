@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .case import Case
-from .mutate import Mutator
-from .runner import Input, Runner
+from .mutate import Mutator, likely
+from .runner import Input, Run, Runner
+from .shrink import shrink
 from .source import snake
 from .targets import Target, Vector
 from .tracer import lines_of
 
 #: Inputs without a find after which a target rests: with every line reached, and with some missing.
 _PATIENCE_DONE = 120
-_PATIENCE = 900
+_PATIENCE = 5000
 #: Executions a target gets before the next one has its turn.
 _SLICE = 25
 #: Further examples a target may keep that only show another kind of outcome.
@@ -25,6 +27,9 @@ _EXTRAS = 6
 _MAX_SOURCE = 140
 #: What a call that ran into its time limit costs, in executions.
 _SLOW_COST = 200
+#: A target rests after so many calls that did not end in time, and one more for each so many that were tried.
+_MAX_SLOW = 4
+_SLOW_SHARE = 150
 _RECEIVERS = 8
 
 
@@ -55,11 +60,17 @@ class Search:
     features: set[tuple[int, int]] = field(default_factory=set)
     outcomes: set[tuple[object, ...]] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
+    #: Arguments of calls that ended in time: name and source.
+    harmless: set[tuple[str, str]] = field(default_factory=set)
+    #: Calls that did not end in time.
+    slow: int = 0
     extras: int = 0
     stale: int = 0
 
     def done(self) -> bool:
         """Whether more tries are not worth their time."""
+        if self.slow > _MAX_SLOW + len(self.tried) // _SLOW_SHARE:
+            return True
         reached = not (self.target.lines - lines_of(self.features))
         return self.stale > (_PATIENCE_DONE if reached else _PATIENCE)
 
@@ -81,6 +92,7 @@ class Explorer:
         runner: Runner,
         mutator: Mutator,
         rng: random.Random,
+        *,
         keep: Callable[[Case], None],
         skip: frozenset[str],
         about_to: Callable[[str], None],
@@ -89,19 +101,43 @@ class Explorer:
         self._keep, self._skip, self._about_to = keep, skip, about_to
         self._receivers: dict[type, list[str]] = {}
         self.covered: set[int] = set()
+        #: By label and template: a property and its setter share their label.
+        self.searches: dict[str, Search] = {}
+
+    def resume(self, cases: list[Case], targets: list[Target]) -> None:
+        """Take up what an earlier process of the same job had kept."""
+        by_label = {target.label + target.template: target for target in targets}
+        for case in cases:
+            target = by_label.get(case.target + case.call.template)
+            if target is None:
+                continue
+            plan = Input(case.target, case.call, case.receiver, case.history)
+            search = self._search_of(target)
+            search.tried.add(plan.source())
+            self._about_to(plan.journal_entry())
+            self._learn(plan, self._runner.run(plan), search)
+
+    def _search_of(self, target: Target) -> Search:
+        return self.searches.setdefault(target.label + target.template, Search(target, self._propose(target)))
 
     def search(self, targets: list[Target], budget: Budget) -> None:
         """Search until each target rests or the budget ends; those with lines still missing get twice the time."""
-        live = [Search(target, self._propose(target)) for target in targets]
+        live = [self._search_of(target) for target in targets]
         while live and budget.left():
             for search in list(live):
                 missing = search.target.lines - self.covered
-                for _ in range(_SLICE * 2 if missing else _SLICE):
-                    if not budget.left():
-                        return
-                    if not self._step(search, budget):
-                        live.remove(search)
-                        break
+                if not self._slice(search, _SLICE * 2 if missing else _SLICE, budget):
+                    live.remove(search)
+
+    def _slice(self, search: Search, steps: int, budget: Budget) -> bool:
+        """Run some inputs of one target, fewer where they are slow; ``False`` when it should rest."""
+        slow = search.slow
+        for _ in range(steps):
+            if not budget.left() or search.slow > slow:
+                return True
+            if not self._step(search, budget):
+                return False
+        return True
 
     def _step(self, search: Search, budget: Budget) -> bool:
         """Run the next input; ``False`` when the target should rest."""
@@ -109,40 +145,76 @@ class Explorer:
         if proposal is None or search.done():
             return False
         receiver, vector = proposal
-        plan = Input(search.target.label, search.target.call(vector), receiver)
-        if self.attempt(plan, search, budget):
-            search.target.corpus.append(proposal)
+        self.attempt(Input(search.target.label, search.target.call(vector), receiver), search, budget)
         return True
 
     def attempt(self, plan: Input, search: Search, budget: Budget) -> bool:
         """Run an input and keep it where it adds something; whether it did."""
-        source = f"{plan.receiver};{';'.join(call.source('self') for call in (*plan.history, plan.call))}"
+        source = plan.source()
         search.stale += 1
         if source in search.tried or source in self._skip or len(source) > _MAX_SOURCE + 60 * len(plan.history):
             return False
         search.tried.add(source)
-        self._about_to(source)
-        run = self._runner.run(plan)
-        budget.spent += _SLOW_COST if run.slow else 1
-        if run.status == "dropped":
-            return False
+        run = self._try(plan, budget)
+        self._blame(plan, run, search)
         new = run.features - search.features
         extra = run.key is not None and run.key not in search.outcomes and search.extras < _EXTRAS
-        if not new and not extra:
+        if run.status == "dropped" or not (new or extra):
             return False
-        search.features |= run.features
+        plan = self._shrunk(plan, run, new, search.target, budget)
         search.stale = 0
+        search.tried.add(plan.source())
+        self._learn(plan, run, search)
         case = self._runner.record(plan)
         budget.spent += 2
-        if run.key is not None:
-            search.outcomes.add(run.key)
         if case is not None:
             search.extras += not new
-            self.covered |= lines_of(run.features)
             self._keep(case)
+        return True
+
+    def _learn(self, plan: Input, run: Run, search: Search) -> None:
+        search.features |= run.features
+        self.covered |= lines_of(run.features)
+        if run.key is not None:
+            search.outcomes.add(run.key)
         if run.status == "value":
             self._remember(search.target, plan, run.value)
-        return True
+        if not plan.history:
+            search.target.corpus.append((plan.receiver, search.target.vector(plan.call)))
+
+    @staticmethod
+    def _blame(plan: Input, run: Run, search: Search) -> None:
+        """Where a call takes too long, forget the values that no fast call has had."""
+        used = {(argument.name, argument.source) for argument in plan.call.arguments}
+        if not run.slow:
+            search.harmless |= used
+            return
+        search.slow += 1
+        for parameter in search.target.parameters:
+            fast = [source for source in parameter.pool if (parameter.name, source) not in used - search.harmless]
+            parameter.pool = fast or parameter.pool
+
+    def _try(self, plan: Input, budget: Budget) -> Run:
+        self._about_to(plan.journal_entry())
+        run = self._runner.run(plan)
+        budget.spent += _SLOW_COST if run.slow else 1
+        return run
+
+    def _shrunk(self, plan: Input, run: Run, new: set[tuple[int, int]], target: Target, budget: Budget) -> Input:
+        """A plainer input that reaches the same new places, or ends the same way."""
+
+        def still(plainer: Input) -> bool:
+            if plainer.source() in self._skip:
+                return False
+            other = self._try(plainer, budget)
+            return other.status == run.status and other.key == run.key and new <= other.features
+
+        plain = frozenset(source for parameter in target.parameters for source in parameter.pool)
+        return plan if self._from_seed(plan, target) else shrink(plan, still, plain)
+
+    @staticmethod
+    def _from_seed(plan: Input, target: Target) -> bool:
+        return not plan.history and target.vector(plan.call) in target.seeds
 
     def _remember(self, target: Target, plan: Input, value: object) -> None:
         """Calls that make instances of the module's classes are receivers for their methods."""
@@ -152,8 +224,14 @@ class Explorer:
         if len(known) < _RECEIVERS:
             known.append(plan.call.source())
 
+    def changes(self, target: Target) -> bool:
+        """Whether a call of ``target`` was seen to change its receiver."""
+        return target.label in self._runner.changing
+
     def receivers(self, cls: type) -> list[str]:
         """Expressions for instances of ``cls``, or of a subclass."""
+        if issubclass(cls, enum.Enum):
+            return [f"{cls.__qualname__}.{member}" for member in cls.__members__][:_RECEIVERS]
         exact = self._receivers.get(cls, [])
         return exact or [item for kind, items in self._receivers.items() if issubclass(kind, cls) for item in items[:4]]
 
@@ -178,7 +256,7 @@ class Explorer:
 
     @staticmethod
     def _takes_peer(target: Target, name: str) -> bool:
-        return name in {"other", "others", "operand0"} or (len(target.parameters) == 1 and "{0}" in target.template)
+        return name in {"other", "others", "operand0"} or target.template.startswith("{self} ")
 
     def _propose(self, target: Target) -> Iterator[tuple[str, Vector]]:
         receivers = self.receivers(target.owner) if target.role == "method" and target.owner else [""]
@@ -198,13 +276,13 @@ class Explorer:
 
     def _vary(self, target: Target, receivers: list[str], base: Vector) -> tuple[str, Vector]:
         rng = self._rng
-        if target.corpus and rng.random() < 0.7:
+        if target.corpus and likely(rng, 0.7):
             # The latest finds are the ones nobody has tried to go on from.
-            receiver, vector = rng.choice(target.corpus[-12:] if rng.random() < 0.5 else target.corpus)
+            receiver, vector = rng.choice(target.corpus[-12:] if likely(rng, 0.5) else target.corpus)
             changed = [self._vary_one(target, index, source) for index, source in enumerate(vector)]
-            return (rng.choice(receivers) if rng.random() < 0.3 else receiver), tuple(changed)
+            return (rng.choice(receivers) if likely(rng, 0.3) else receiver), tuple(changed)
         fresh = [
-            rng.choice(p.pool) if needed is not None or rng.random() < 0.35 else None
+            rng.choice(p.pool) if needed is not None or likely(rng, 0.35) else None
             for p, needed in zip(target.parameters, base, strict=True)
         ]
         return rng.choice(receivers), tuple(fresh)
@@ -213,9 +291,9 @@ class Explorer:
         rng, parameter = self._rng, target.parameters[index]
         chance = 0.75 if len(target.parameters) == 1 else 0.45
         if source is None:
-            return rng.choice(parameter.pool) if rng.random() < 0.25 else None
-        if rng.random() > chance:
+            return rng.choice(parameter.pool) if likely(rng, 0.25) else None
+        if not likely(rng, chance):
             return source
-        if rng.random() < 0.6:
+        if likely(rng, 0.6):
             return self._mutator.mutate(source)
-        return rng.choice(parameter.pool) if parameter.required or rng.random() < 0.7 else None
+        return rng.choice(parameter.pool) if parameter.required or likely(rng, 0.7) else None

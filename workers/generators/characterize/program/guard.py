@@ -3,6 +3,8 @@
 Armed while foreign code runs. A denial is remembered, so that code which swallows it is found out, too.
 """
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import io
@@ -17,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 _DENIED = (
-    "socket.",
+    "socket.connect",
+    "socket.bind",
+    "socket.get",
+    "socket.send",
     "subprocess.",
     "os.system",
     "os.exec",
@@ -62,6 +67,7 @@ _WRITES = (
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: The longest a call may sleep.
 _MAX_SLEEP_S = 0.02
+_MAX_PRINTED = 10_000
 
 
 class Denied(BaseException):
@@ -83,12 +89,17 @@ class Guard:
         self.folder = folder
         self.tripped = ""
         self._armed = False
-        self._environment = dict(os.environ)
+        self._thread = threading.get_ident()
+        self._set_timer = signal.setitimer
+        #: Ends the process at once: ``os._exit`` as it was before it was guarded.
+        self.leave = os._exit
 
     def install(self) -> None:
         """Hook in, before the module under test is imported. Cannot be undone."""
         sys.addaudithook(self._audit)
         signal.signal(signal.SIGALRM, self._alarm)
+        # asyncio sets a handler of its own only where it finds Python's.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         for module, name in (
             (os, "_exit"),
             (os, "abort"),
@@ -98,11 +109,16 @@ class Guard:
         ):
             self._forbid(module, name)
         sleep = time.sleep
-        time.sleep = lambda seconds: sleep(seconds) if seconds <= _MAX_SLEEP_S else self._deny("time.sleep")
+
+        def short_sleep(seconds: float) -> None:
+            if self._armed and seconds > _MAX_SLEEP_S:
+                self._deny("time.sleep")
+            sleep(seconds)
+
+        time.sleep = short_sleep  # type: ignore[assignment]
 
     def _forbid(self, module: Any, name: str) -> None:
         real: Callable[..., Any] = getattr(module, name)
-        setattr(module, f"_tta_{name}", real)
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if self._armed:
@@ -125,9 +141,9 @@ class Guard:
             return
         if event == "open":
             self._audit_open(*args)
-        elif event.startswith(_DENIED):
-            self._deny(event)
-        elif event.startswith(_WRITES) and not all(self._inside(path) for path in args[:1]):
+        elif event.startswith(_DENIED) or (
+            event.startswith(_WRITES) and not all(self._inside(path) for path in args[:1])
+        ):
             self._deny(event)
 
     def _audit_open(self, path: Any, mode: Any, flags: Any) -> None:
@@ -135,40 +151,81 @@ class Guard:
         if writes and not self._inside(path):
             self._deny("open for writing")
 
-    def _inside(self, path: Any) -> bool:
+    def _inside(self, path: Any = None) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return isinstance(path, int)
         return os.path.realpath(os.fsdecode(path)).startswith(f"{self.folder}{os.sep}")
 
     @contextmanager
-    def watch(self, seconds: float) -> Iterator[io.StringIO]:
+    def watch(self, seconds: float) -> Iterator[Printed]:
         """Arm for one call that may take ``seconds``; yields what it prints. Puts the process back afterwards."""
-        self.tripped, self._thread = "", threading.get_ident()
+        self.tripped = ""
         streams = sys.stdin, sys.stdout, sys.stderr
-        printed = _Bounded()
-        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), printed, _Bounded()
-        set_timer: Callable[..., object] = signal._tta_setitimer  # type: ignore[attr-defined]
-        set_timer(signal.ITIMER_REAL, seconds, 0.05)
+        printed = Printed()
+        sys.stdin, sys.stdout, sys.stderr = _NoInput(), printed, Printed()
+        self._set_timer(signal.ITIMER_REAL, seconds, 0.05)
         self._armed = True
         try:
             yield printed
         finally:
             self._armed = False
-            set_timer(signal.ITIMER_REAL, 0)
+            self._set_timer(signal.ITIMER_REAL, 0)
             sys.stdin, sys.stdout, sys.stderr = streams
-            self._restore_environment()
-
-    def _restore_environment(self) -> None:
-        if dict(os.environ) != self._environment:
-            self.tripped = self.tripped or "changes the environment"
-            os.environ.clear()
-            os.environ.update(self._environment)
 
 
-class _Bounded(io.StringIO):
-    """A text stream that keeps the first 10 000 characters."""
+class Printed(io.TextIOWrapper):
+    """Standard output as pytest's ``capsys`` gives it, of which the first part is kept."""
 
-    def write(self, text: str) -> int:
-        if self.tell() < 10_000:
-            super().write(text[:10_000])
-        return len(text)
+    def __init__(self) -> None:
+        super().__init__(_Bounded(), encoding="utf-8", newline="", write_through=True)
+
+    def getvalue(self) -> str:
+        """What was printed."""
+        return self._bytes().getvalue().decode("utf-8", "replace")
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._bytes().seek(0)
+        self._bytes().truncate()
+
+    def _bytes(self) -> io.BytesIO:
+        if not isinstance(self.buffer, io.BytesIO):
+            raise TypeError("the call has taken standard output away")
+        return self.buffer
+
+
+class _Bounded(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() < _MAX_PRINTED:
+            super().write(bytes(data)[:_MAX_PRINTED])
+        return len(data)
+
+    def close(self) -> None:
+        """Stay open: what was printed is read after the call."""
+
+
+class _NoInput(io.TextIOBase):
+    """Standard input as it is under pytest: reading it is an error."""
+
+    @property
+    def buffer(self) -> Any:
+        """Itself, as pytest has it."""
+        return self
+
+    def read(self, _size: int | None = -1) -> str:
+        """Refuse.
+
+        Raises:
+            OSError: Always.
+        """
+        raise OSError("reading from stdin while output is captured")
+
+    readline = readlines = __next__ = read  # type: ignore[assignment]
+
+    def fileno(self) -> int:
+        """Refuse.
+
+        Raises:
+            io.UnsupportedOperation: Always.
+        """
+        raise io.UnsupportedOperation("stdin has no fileno")

@@ -1,5 +1,7 @@
 """Fills the parameters of targets with values: from examples, the module's constants, annotations and use."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
@@ -19,6 +21,7 @@ from .targets import Parameter, Target, Vector
 _MAX_CONSTANTS = 60
 _MAX_TEXT = 40
 _MAX_POOL = 90
+_MAX_PATTERN = 3000
 
 
 class Harvest:
@@ -99,10 +102,11 @@ class Harvest:
     ) -> list[str]:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             return list(values.STARRED)
+        keyed = values.with_keys(infer.keys_of_use(node, parameter.name))
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return list(values.DOUBLE_STARRED)
+            return [*keyed, *values.DOUBLE_STARRED]
         kinds = infer.kinds_of_annotation(parameter.annotation, vars(self._names.module))
-        sure = bool(kinds) and kinds != ["any"] and kinds != ["none"]
+        sure = bool(kinds) and kinds not in (["any"], ["none"])
         if not sure:
             kinds += infer.kinds_of_use(node, parameter.name) + infer.kinds_of_name(parameter.name)
         if parameter.default is not inspect.Parameter.empty and parameter.default is not None:
@@ -110,7 +114,7 @@ class Harvest:
         if target.label.endswith(("__getitem__", "__delitem__")):
             kinds.append("index")
         parameter.kinds = kinds
-        pool = self._default(parameter)
+        pool = self._default(parameter) + keyed[:40]
         interleaved = [self._of_kind(kind, texts, numbers) for kind in dict.fromkeys(kinds)]
         pool += [source for group in interleaved for source in group[:4]]
         pool += [source for group in interleaved for source in group[4:]]
@@ -159,7 +163,7 @@ class Harvest:
         compiled = [v for holder in holders for v in list(vars(holder).values()) if isinstance(v, re.Pattern)]
         compiled += _inline_patterns(tree)
         found: list[str] = []
-        unique = {(p.pattern, p.flags): p for p in compiled if len(p.pattern) < 3000}
+        unique = {(p.pattern, p.flags): p for p in compiled if len(p.pattern) < _MAX_PATTERN}
         for pattern in list(unique.values())[:12]:
             samples = strategies.of_pattern(pattern, self._names, self._seed)
             found += samples[:4] + samples[-4:]

@@ -1,9 +1,10 @@
 """What kind of value a parameter wants, guessed from annotation, default, name, and how the function uses it."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
-import collections.abc
 import enum
 import inspect
 import re
@@ -64,16 +65,11 @@ def kinds_of_annotation(annotation: Any, scope: dict[str, Any]) -> list[str]:
     if isinstance(annotation, str):
         return _kinds_of_text(annotation, scope)
     origin = typing.get_origin(annotation)
-    if origin is None:
-        return _kinds_of_class(annotation)
-    if origin is collections.abc.Callable:
-        return ["callable"]
     if origin is typing.Literal:
         return [f"value:{value!r}" for value in typing.get_args(annotation)]
-    name = getattr(origin, "__name__", "")
-    if name in {"Union", "UnionType", "Annotated", "Optional"}:
+    if getattr(origin, "__name__", "") in {"Union", "UnionType", "Annotated", "Optional"}:
         return _unique(kind for item in typing.get_args(annotation) for kind in kinds_of_annotation(item, scope))
-    return _kinds_of_class(origin)
+    return _kinds_of_class(annotation if origin is None else origin)
 
 
 def _kinds_of_class(annotation: Any) -> list[str]:
@@ -115,36 +111,38 @@ def kinds_of_use(function: ast.AST | None, name: str) -> list[str]:
 
 def _vote(node: ast.AST, name: str, vote: typing.Callable[..., None]) -> None:
     def mine(item: ast.AST) -> bool:
-        return isinstance(item, ast.Name) and item.id == name
+        return _is_name(item, name)
 
+    _vote_operator(node, mine, vote)
     if isinstance(node, ast.Attribute) and mine(node.value):
-        for kind, methods in _METHODS.items():
-            if node.attr in methods:
-                vote(kind, 3)
+        for kind in [kind for kind, methods in _METHODS.items() if node.attr in methods]:
+            vote(kind, 3)
     elif isinstance(node, ast.Call):
         _vote_call(node, mine, vote)
     elif isinstance(node, (ast.For, ast.comprehension)) and mine(node.iter):
         vote("list", 2)
-    elif isinstance(node, ast.BinOp) and (mine(node.left) or mine(node.right)):
-        other = node.right if mine(node.left) else node.left
-        text = isinstance(other, (ast.JoinedStr, ast.Constant)) and isinstance(getattr(other, "value", ""), str)
-        vote("str" if text else "int")
-        if not text:
-            vote("float")
-    elif isinstance(node, ast.Compare) and mine(node.left):
-        for item in node.comparators:
-            if isinstance(item, ast.Constant) and item.value is not None:
-                vote(_TYPES.get(type(item.value).__name__, "any"), 2)
     elif isinstance(node, ast.Subscript) and mine(node.value):
         key = node.slice.value if isinstance(node.slice, ast.Constant) else 0
         vote("dict" if isinstance(key, str) else "list", 2)
+
+
+def _vote_operator(node: ast.AST, mine: typing.Callable[[ast.AST], bool], vote: typing.Callable[..., None]) -> None:
+    if isinstance(node, ast.BinOp) and (mine(node.left) or mine(node.right)):
+        other = node.right if mine(node.left) else node.left
+        text = isinstance(other, (ast.JoinedStr, ast.Constant)) and isinstance(getattr(other, "value", ""), str)
+        for kind in ["str"] if text else ["int", "float"]:
+            vote(kind)
+    elif isinstance(node, ast.Compare) and mine(node.left):
+        constants = [item.value for item in node.comparators if isinstance(item, ast.Constant)]
+        for value in constants:
+            vote(_TYPES.get(type(value).__name__, "any"), 2 if value is not None else 0)
 
 
 def _vote_call(node: ast.Call, mine: typing.Callable[[ast.AST], bool], vote: typing.Callable[..., None]) -> None:
     if mine(node.func):
         vote("callable", 4)
     called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-    if called == "isinstance" and len(node.args) == 2 and mine(node.args[0]):
+    if called == "isinstance" and len(node.args) > 1 and mine(node.args[0]):
         for item in ast.walk(node.args[1]):
             if isinstance(item, ast.Name):
                 vote(_TYPES.get(item.id, f"instance:{item.id}"), 3)
@@ -153,6 +151,25 @@ def _vote_call(node: ast.Call, mine: typing.Callable[[ast.AST], bool], vote: typ
             vote(_CALLS[called], 2)
         elif called in {"sub", "match", "search", "fullmatch", "findall", "split", "finditer", "normalize"}:
             vote("str", 3)
+
+
+def keys_of_use(function: ast.AST | None, name: str) -> list[str]:
+    """Text keys that the body of ``function`` looks up in its parameter ``name``."""
+    keys: dict[str, None] = {}
+    for node in ast.walk(function) if function else ():
+        found: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and _is_name(node.value, name):
+            found = [node.slice]
+        elif isinstance(node, ast.Compare) and any(_is_name(item, name) for item in node.comparators):
+            found = [node.left]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_name(node.func.value, name):
+            found = node.args[:1]
+        keys.update({key.value: None for key in found if isinstance(key, ast.Constant) and isinstance(key.value, str)})
+    return list(keys)
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def kinds_of_name(name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """One job of the program, as the worker describes it in a JSON file."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
@@ -27,6 +29,7 @@ from .harvest import Harvest
 from .mutate import Mutator
 from .names import Names
 from .observe import Observer
+from .reach import private_lines
 from .runner import Runner
 from .sequences import search_sequences
 from .targets import Target, discover
@@ -34,9 +37,12 @@ from .tracer import all_codes, tracer_for
 from .verify import verify
 
 #: Seconds one call may take, and after which the process ends itself when even a signal does not stop a call.
-_CALL_S = 0.5
-_HANG_S = 6.0
+_CALL_S = 0.3
+_HANG_S = 3.0
+_HARVEST_S = 20.0
 _JOURNAL_BYTES = 4096
+#: A host's name of up to so many letters may be in any text by chance.
+_SHORT_NAME = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Job:
     lines: list[int]
     #: Inputs that ended the process before.
     skip: list[str]
+    #: Targets that did so more than once.
+    skip_targets: list[str]
     #: Whether the clock is shifted.
     shifted: bool = False
 
@@ -69,37 +77,37 @@ class Journal:
             self._memory = mmap.mmap(file.fileno(), _JOURNAL_BYTES)
         self._renewed = 0.0
 
-    def note(self, source: str) -> None:
-        """Note what is about to be run, and put off the end of this process."""
+    def note(self, source: str, seconds: float = _HANG_S) -> None:
+        """Note what is about to be run, and put off the end of this process by ``seconds``."""
         self._memory[:] = source.encode(errors="replace")[:_JOURNAL_BYTES].ljust(_JOURNAL_BYTES)
         now = time.monotonic()
-        if now - self._renewed > 1:
+        if now - self._renewed > _HANG_S / 4 or seconds != _HANG_S:
             # Ends the process from a thread of its own: even a regular expression that runs for ever is ended.
-            faulthandler.dump_traceback_later(_HANG_S, exit=True)
-            self._renewed = now
+            faulthandler.dump_traceback_later(seconds, exit=True)
+            self._renewed = now if seconds == _HANG_S else 0.0
 
 
 def run(path: Path) -> None:
     """Do the job in ``path``; what came of it is in the job's folder. Ends the process."""
     job = Job(**json.loads(path.read_text(encoding="utf-8")))
     folder = Path(job.folder).resolve()
-    home = folder / "home"
+    home, work = folder / "home", folder / "work"
     home.mkdir(exist_ok=True)
+    work.mkdir(exist_ok=True)
     os.environ.update(HOME=str(home), TMPDIR=str(home), HYPOTHESIS_STORAGE_DIRECTORY=str(home))
-    os.chdir(home)
+    os.chdir(work)  # not to be written to: a test must not leave files where it runs
     faulthandler.enable()
     journal = Journal(folder / "journal")
     if job.shifted:
         otherwhen.shift()
     guard = Guard(home)
     guard.install()
-    leave = os._tta__exit  # type: ignore[attr-defined]
+    leave = guard.leave
     module, codes = _import(job, folder, leave)
-    names = Names(module)
     if job.mode == "verify":
-        _verify(job, folder, names, guard, journal)
+        _verify(job, folder, guard, journal)
     else:
-        _explore(job, folder, names, guard, journal, codes)
+        _explore(job, folder, Names(module), guard, journal, codes=codes)
     sys.stdout.flush()
     # Threads and exit handlers of foreign code do not get a say.
     leave(0)
@@ -119,7 +127,7 @@ def _import(job: Job, folder: Path, leave: Any) -> tuple[ModuleType, list[CodeTy
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module(job.module)
-    except BaseException as error:  # noqa: BLE001 - foreign code raises what it likes
+    except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         (folder / "failed.json").write_text(json.dumps({"reason": reason.splitlines()[0][:300]}), encoding="utf-8")
         leave(3)
@@ -129,26 +137,38 @@ def _import(job: Job, folder: Path, leave: Any) -> tuple[ModuleType, list[CodeTy
     return module, [inner for code in seen if code.co_filename == file for inner in all_codes(code)]
 
 
-def _verify(job: Job, folder: Path, names: Names, guard: Guard, journal: Journal) -> None:
+def _verify(job: Job, folder: Path, guard: Guard, journal: Journal) -> None:
     lines = (folder / "cases.jsonl").read_text(encoding="utf-8").splitlines()
     cases = [Case.from_json(json.loads(line)) for line in lines]
-    held = verify(cases, names, guard, _CALL_S * 4, job.seed, lambda index: journal.note(str(index)))
+    held = verify(cases, guard, seconds=_CALL_S * 4, seed=job.seed, about_to=lambda index: journal.note(str(index)))
     (folder / "held.json").write_text(json.dumps(held), encoding="utf-8")
 
 
-def _explore(job: Job, folder: Path, names: Names, guard: Guard, journal: Journal, codes: list[CodeType]) -> None:
+def _explore(job: Job, folder: Path, names: Names, guard: Guard, journal: Journal, *, codes: list[CodeType]) -> None:
     started = time.monotonic()
     file = Path(names.module.__file__ or "")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     rng = random.Random(job.seed)  # noqa: S311 - a search, not a secret
     harvest = Harvest(names, tree, Path(job.project), Path(job.tests), job.seed)
-    targets = discover(names)
+    targets = [target for target in discover(names) if target.label not in job.skip_targets]
+    private = private_lines(tree)
     for target in targets:
-        journal.note(f"harvest {target.label}")
+        journal.note(f"harvest {target.label}", _HARVEST_S)
+        target.lines |= private.get(
+            f"{target.label}.__init__" if target.role == "constructor" else target.label, frozenset()
+        )
         harvest.fill(target)
     observer = Observer(names, _environment(job, folder))
-    runner = Runner(names, guard, tracer_for(str(file), codes), observer, _package_folder(names.module, file), _CALL_S)
-    kept: dict[str, None] = {}
+    runner = Runner(
+        names,
+        guard,
+        tracer_for(str(file), codes),
+        observer,
+        folder=_package_folder(names.module, file),
+        seconds=_CALL_S,
+    )
+    before = _kept(folder / "kept.jsonl")
+    kept = dict.fromkeys(case.key for case in before)
     with (folder / "kept.jsonl").open("a", encoding="utf-8") as out:
 
         def keep(case: Case) -> None:
@@ -158,11 +178,21 @@ def _explore(job: Job, folder: Path, names: Names, guard: Guard, journal: Journa
                 out.flush()
 
         mutator = Mutator(rng, harvest.texts, harvest.numbers)
-        explorer = Explorer(runner, mutator, rng, keep, frozenset(job.skip), journal.note)
+        explorer = Explorer(runner, mutator, rng, keep=keep, skip=frozenset(job.skip), about_to=journal.note)
         budget = Budget(job.executions, started + job.budget_s)
+        explorer.resume(before, targets)
         _search(explorer, _aimed(targets, job.lines), rng, budget)
     summary = {"executions": budget.spent, "seconds": time.monotonic() - started, "targets": len(targets)}
     (folder / "done.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _kept(file: Path) -> list[Case]:
+    """What an earlier process of the same job kept before an input ended it."""
+    if not file.exists():
+        return []
+    whole, newline, _cut = file.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    file.write_text(whole + newline, encoding="utf-8")
+    return [Case.from_json(json.loads(line)) for line in whole.splitlines()]
 
 
 def _search(explorer: Explorer, targets: list[Target], rng: random.Random, budget: Budget) -> None:
@@ -200,5 +230,11 @@ def _package_folder(module: ModuleType, file: Path) -> Path:
 
 def _environment(job: Job, folder: Path) -> tuple[str, ...]:
     host = os.uname().nodename
-    texts = [str(folder), job.folder, job.project, str(Path(job.project).resolve()), host if len(host) > 3 else ""]
+    texts = [
+        str(folder),
+        job.folder,
+        job.project,
+        str(Path(job.project).resolve()),
+        host if len(host) > _SHORT_NAME else "",
+    ]
     return tuple(dict.fromkeys(text for text in texts if len(text) > 1))

@@ -1,9 +1,11 @@
 """A value as an expression that evaluates back to an equal value, or ``None`` where there is none."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -19,16 +21,17 @@ from .names import Names
 #: Longest expression worth reading in a test.
 MAX_LENGTH = 300
 _MAX_ITEMS = 40
+_MAX_DEPTH = 6
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _REPR_TYPES: dict[type, str] = {
     decimal.Decimal: "Decimal",
     fractions.Fraction: "Fraction",
     uuid.UUID: "UUID",
-    datetime.date: "datetime",
-    datetime.time: "datetime",
-    datetime.datetime: "datetime",
-    datetime.timedelta: "datetime",
-    datetime.timezone: "datetime",
+    dt.date: "datetime",
+    dt.time: "datetime",
+    dt.datetime: "datetime",
+    dt.timedelta: "datetime",
+    dt.timezone: "datetime",
     collections.OrderedDict: "OrderedDict",
     collections.Counter: "Counter",
     collections.deque: "deque",
@@ -60,23 +63,17 @@ def literal(value: Any, names: Names, environment: tuple[str, ...] = ()) -> str 
 
 def _express(value: Any, names: Names, depth: int) -> str:
     kind = type(value)
-    if depth > 6:
+    if depth > _MAX_DEPTH:
         raise Unreadable
-    if value is None or kind in (bool, int, str, bytes):
+    if value is None or kind in (bool, int, float, str, bytes):
         return _scalar(value)
-    if kind is float:
-        return repr(value) if math.isfinite(value) else f'float("{value}")'
     if kind in (list, tuple, dict, set, frozenset):
         return _container(value, names, depth)
     if isinstance(value, enum.Enum):
         return _named(kind, names) + f".{value.name}" if value.name in kind.__members__ else _fail()
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return _named(value, names)
-    if kind is re.Pattern:
-        return _pattern(value, names)
-    if isinstance(value, pathlib.PurePath):
-        return f"Path({str(value)!r})" if names.standard("Path") else _fail()
-    return _from_repr(value, names)
+    return _pattern(value, names) if kind is re.Pattern else _from_repr(value, names)
 
 
 def _fail() -> str:
@@ -84,6 +81,8 @@ def _fail() -> str:
 
 
 def _scalar(value: Any) -> str:
+    if type(value) is float and not math.isfinite(value):
+        return f'float("{value}")'
     text = repr(value)
     return text if len(text) <= MAX_LENGTH else _fail()
 
@@ -117,6 +116,8 @@ def _pattern(value: re.Pattern[Any], names: Names) -> str:
 
 def _from_repr(value: Any, names: Names) -> str:
     """Trust a ``repr`` that evaluates back to an equal value of the same type."""
+    if isinstance(value, pathlib.PurePath):
+        return f"Path({str(value)!r})" if names.standard("Path") else _fail()
     standard = _REPR_TYPES.get(type(value))
     if standard is not None and not names.standard(standard):
         raise Unreadable

@@ -1,15 +1,23 @@
 """Small changes to an argument, as expressions."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _MAX_TEXT = 60
 _MAX_ITEMS = 6
 _CHARACTERS = ("a", "1", " ", ".", "-", "_", "A", "!", "0", ",", "é", "\n", "/", ":")
+
+
+def likely(rng: random.Random, share: float) -> bool:
+    """``True`` in ``share`` of all calls."""
+    return rng.random() < share
 
 
 class Mutator:
@@ -36,23 +44,21 @@ class Mutator:
         return source if changed is value else repr(changed)
 
     def _change(self, value: Any) -> Any:
-        if isinstance(value, bool):
-            return not value
-        if isinstance(value, int):
-            return self._integer(value)
-        if isinstance(value, float):
-            return self._rng.choice(
-                [value + 1, -value, value * 1000, value / 1000, value * 10, value - 0.5, round(value)]
-            )
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, bytes):
-            return self._rng.choice([value + b"a", value[1:], b"\xff" + value, value * 2])[:_MAX_TEXT]
-        if isinstance(value, (list, tuple)):
-            return type(value)(self._items(list(value)))
-        if isinstance(value, dict):
-            return self._mapping(dict(value))
-        return value
+        change: dict[type, Callable[[Any], Any]] = {
+            bool: lambda flag: not flag,
+            int: self._integer,
+            float: self._float,
+            str: self._text,
+            bytes: lambda data: self._rng.choice([data + b"a", data[1:], b"\xff" + data, data * 2])[:_MAX_TEXT],
+            list: lambda items: self._items(list(items)),
+            tuple: lambda items: tuple(self._items(list(items))),
+            dict: lambda mapping: self._mapping(dict(mapping)),
+        }
+        return change.get(type(value), lambda same: same)(value)
+
+    def _float(self, value: float) -> float:
+        near = [value + 1, -value, value * 1000, value / 1000, value * 10, value - 0.5]
+        return self._rng.choice([*near, round(value)] if math.isfinite(value) else near)
 
     def _integer(self, value: int) -> int:
         choices = [value + 1, value - 1, -value, value * 10, value // 2, value // 10, self._rng.choice(self._numbers)]
@@ -82,13 +88,12 @@ class Mutator:
         )[:_MAX_TEXT]
 
     def _items(self, items: list[Any]) -> list[Any]:
-        chance = self._rng.random()
-        if items and (chance < 0.25 or len(items) >= _MAX_ITEMS):
+        if items and (likely(self._rng, 0.25) or len(items) >= _MAX_ITEMS):
             del items[self._rng.randrange(len(items))]
-        elif items and chance < 0.6:
+        elif items and likely(self._rng, 0.5):
             at = self._rng.randrange(len(items))
             items[at] = self._change(items[at])
-        elif items and chance < 0.8:
+        elif items and likely(self._rng, 0.5):
             items.insert(self._rng.randrange(len(items) + 1), self._rng.choice(items))
         else:
             items.append(self._rng.choice([0, 1, "a", None, 2.5, *self._numbers[:5]]))
@@ -97,10 +102,11 @@ class Mutator:
     def _mapping(self, mapping: dict[Any, Any]) -> dict[Any, Any]:
         keys = [*mapping, *[text for text in self._texts[:20] if text.isidentifier()], "a"]
         key = self._rng.choice(keys)
-        if key in mapping and self._rng.random() < 0.3:
+        if key in mapping and likely(self._rng, 0.3):
             del mapping[key]
         elif key in mapping:
-            mapping[key] = self._change(mapping[key])
+            other = self._rng.choice([1, -1, "x", None, (1, 2), ("a", 1), True, *self._texts[:3]])
+            mapping[key] = self._change(mapping[key]) if likely(self._rng, 0.6) else other
         elif len(mapping) < _MAX_ITEMS:
             mapping[key] = self._rng.choice([1, "x", None, *mapping.values()])
         return mapping

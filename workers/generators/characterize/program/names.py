@@ -1,5 +1,7 @@
 """What a test can refer to by name, and how it gets that name."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
@@ -64,7 +66,7 @@ class Names:
 
     def standard(self, name: str) -> bool:
         """Make a name of the standard library usable; ``False`` where the module has another of that name."""
-        if name not in STANDARD or name in vars(self.module) and name in self._imports:
+        if name not in STANDARD or (name in vars(self.module) and name in self._imports):
             return self._imports.get(name) == STANDARD.get(name)
         if name not in self._imports:
             scope: dict[str, Any] = {}

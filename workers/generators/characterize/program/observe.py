@@ -1,5 +1,7 @@
 """What can be said about a value so that a test can hold it to that."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import inspect
@@ -62,9 +64,10 @@ class Observer:
             found.append(self._simple_of(lambda: len(value), f"len({subject})"))
         if hasattr(type(value), "__iter__") and not hasattr(value, "__next__"):
             found.append(self._items(value, subject))
-        for name in _attributes(value):
-            found.append(self._simple_of(lambda name=name: getattr(value, name), f"{subject}.{name}"))
-        if type(value).__str__ is not object.__str__ or type(value).__repr__ is not object.__repr__:
+        found += [
+            self._simple_of(lambda name=name: getattr(value, name), f"{subject}.{name}") for name in _attributes(value)
+        ]
+        if any("__str__" in vars(cls) or "__repr__" in vars(cls) for cls in type(value).__mro__[:-1]):
             text = self._simple_of(lambda: str(value), subject)
             found.append(Check("text", subject, text.expected) if text else None)
         return [check for check in found if check is not None]

@@ -1,8 +1,10 @@
 """Another day: shifts the clocks, so that what depends on the current time shows itself."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from typing import Any
 
@@ -16,31 +18,31 @@ def shift() -> None:
     local, utc, form = time.localtime, time.gmtime, time.strftime
     time.time = lambda: real_time() + SHIFT_S
     time.time_ns = lambda: real_ns() + SHIFT_S * 10**9
-    time.localtime = lambda seconds=None: local(time.time() if seconds is None else seconds)
-    time.gmtime = lambda seconds=None: utc(time.time() if seconds is None else seconds)
-    time.strftime = lambda pattern, moment=None: form(pattern, time.localtime() if moment is None else moment)
-    datetime.date = _Date  # type: ignore[misc]
-    datetime.datetime = _DateTime  # type: ignore[misc]
+    time.localtime = lambda *at: local(*at or (time.time(),))
+    time.gmtime = lambda *at: utc(*at or (time.time(),))
+    time.strftime = lambda pattern, *at: form(pattern, *at or (time.localtime(),))
+    dt.date = _Date  # type: ignore[misc]
+    dt.datetime = _DateTime  # type: ignore[misc]
 
 
-_REAL_DATE, _REAL_DATETIME = datetime.date, datetime.datetime
+_REAL_DATE, _REAL_DATETIME = dt.date, dt.datetime
 
 
 class _AnyDate(type):
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, _REAL_DATETIME if issubclass(cls, _REAL_DATETIME) else _REAL_DATE)
+        return isinstance(instance, _REAL_DATETIME if cls.__name__ == "datetime" else _REAL_DATE)
 
 
-class _Date(datetime.date, metaclass=_AnyDate):
+class _Date(dt.date, metaclass=_AnyDate):
     @classmethod
     def today(cls) -> Any:
-        return _REAL_DATE.today() + datetime.timedelta(seconds=SHIFT_S)
+        return _REAL_DATE.today() + dt.timedelta(seconds=SHIFT_S)
 
 
-class _DateTime(datetime.datetime, metaclass=_AnyDate):
+class _DateTime(dt.datetime, metaclass=_AnyDate):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
-        return _REAL_DATETIME.now(tz) + datetime.timedelta(seconds=SHIFT_S)
+        return _REAL_DATETIME.now(tz) + dt.timedelta(seconds=SHIFT_S)
 
     @classmethod
     def today(cls) -> Any:
@@ -48,7 +50,7 @@ class _DateTime(datetime.datetime, metaclass=_AnyDate):
 
     @classmethod
     def utcnow(cls) -> Any:
-        return cls.now(datetime.timezone.utc).replace(tzinfo=None)
+        return cls.now(dt.UTC).replace(tzinfo=None)
 
 
 for _cls, _name in ((_Date, "date"), (_DateTime, "datetime")):

@@ -1,9 +1,12 @@
 """Runs one input under the guard and the tracer, and says what came of it."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import itertools
 import random
 import re
@@ -42,6 +45,14 @@ class Input:
     receiver: str = ""
     history: tuple[Call, ...] = ()
 
+    def source(self) -> str:
+        """All of it in one line."""
+        return " ; ".join([self.receiver, *(call.source("self") for call in (*self.history, self.call))])
+
+    def journal_entry(self) -> str:
+        """Target and source, for whoever asks which input ended the process."""
+        return f"{self.target}\t{self.source()}"
+
 
 @dataclass
 class Run:
@@ -72,19 +83,21 @@ class Runner:
     """
 
     def __init__(
-        self, names: Names, guard: Guard, tracer: Tracer, observer: Observer, folder: Path, seconds: float
+        self, names: Names, guard: Guard, tracer: Tracer, observer: Observer, *, folder: Path, seconds: float
     ) -> None:
         self._names, self._guard, self._tracer, self._observer = names, guard, tracer, observer
         self._folder, self._seconds = str(folder), seconds
         self._state = ModuleState(names.module)
         self._codes: dict[tuple[str, str], CodeType] = {}
         self._raises: dict[str, set[int]] = {}
+        #: Targets that were seen to change the object they are called on.
+        self.changing: set[str] = set()
 
     def run(self, plan: Input, look: Callable[[dict[str, Any], Any], list[Check]] | None = None) -> Run:
         """Run ``plan``; ``look`` makes checks of the namespace and the result while the guard still stands."""
         scope = dict(self._names.namespace)
         run = Run()
-        text = " ".join([plan.receiver, *(call.source() for call in (*plan.history, plan.call))])
+        text = plan.source()
         folder = self._bind_files(scope) if "sample" in text or "tmp_path" in text else None
         stage = [""]
         self._tracer.start()
@@ -109,7 +122,7 @@ class Runner:
                 shutil.rmtree(folder, ignore_errors=True)
         run.slow = self._guard.tripped == "too slow"
         if not self._guard.tripped:
-            self._judge(run, stage[0])
+            self._judge(plan, run, stage[0])
         return run
 
     def _bind_files(self, scope: dict[str, Any]) -> Path:
@@ -131,6 +144,7 @@ class Runner:
             values[argument.name] = f"_{index}"
         source = plan.call.source("_self", values)
         stage[0] = "call"
+        self._tracer.clear()
         if plan.call.statement:
             exec(self._code(source, "exec"), scope)  # noqa: S102 - inside the sandbox
         else:
@@ -149,11 +163,12 @@ class Runner:
             code = self._codes[source, mode] = compile(source, "<characterize>", mode)
         return code
 
-    def _judge(self, run: Run, stage: str) -> None:
+    def _judge(self, plan: Input, run: Run, stage: str) -> None:
         if run.error is None:
             kind = type(run.value)
             truth = bool(run.value) if kind.__module__ == "builtins" else True
-            run.key = (kind.__qualname__, truth, bool(run.printed))
+            after = plan.history[-1].template if plan.history else ""
+            run.key = (kind.__qualname__, truth, bool(run.printed), after)
             return
         run.status = "dropped"
         if stage != "call" or isinstance(run.error, (MemoryError, RecursionError, EOFError)):
@@ -195,14 +210,19 @@ class Runner:
             checks = [Check("prints", "", text)] if text else []
         if not checks:
             return None
-        return self._with_imports(_replace(case, checks=tuple(checks)), features)
+        return self._with_imports(dataclasses.replace(case, checks=tuple(checks)), features)
 
     def _state_before(self, plan: Input) -> dict[str, Check]:
         if not plan.receiver:
             return {}
         found: list[Check] = []
         probe = Input(plan.target, Call("{self}"), plan.receiver, plan.history)
-        self.run(probe, lambda scope, _value: found.extend(self._observer.of_state(scope["_self"])) or [])
+
+        def look(scope: dict[str, Any], _value: Any) -> list[Check]:
+            found.extend(self._observer.of_state(scope["_self"]))
+            return []
+
+        self.run(probe, look)
         return {check.subject + check.how: check for check in found}
 
     def _look(self, plan: Input, scope: dict[str, Any], value: Any, before: dict[str, Check]) -> list[Check]:
@@ -211,7 +231,10 @@ class Runner:
         if plan.receiver:
             state = self._observer.of_state(scope["_self"])
             moved = [check for check in state if before.get(check.subject + check.how) != check]
-            changed += moved[:3] if moved or value is not None else state[:1]
+            if moved:
+                self.changing.add(plan.target)
+            called = plan.call.statement or plan.call.template.endswith(")")
+            changed += (moved[:3] if moved or value is not None else state[:1]) if called else []
         silent = checks == [Check("is", RESULT, "None")]
         return (changed if silent and changed else checks + changed) if changed else checks
 
@@ -236,7 +259,7 @@ class Runner:
         lines = str(error).strip().splitlines()
         message = lines[0][:_MAX_MESSAGE] if lines and self._deliberate_or_exit(error) else ""
         unfit = _ADDRESS.search(message) or self._observer.express(message) is None
-        return _replace(case, raises=name, message="" if unfit else message)
+        return dataclasses.replace(case, raises=name, message="" if unfit else message)
 
     def _deliberate_or_exit(self, error: BaseException) -> bool:
         return isinstance(error, SystemExit) or bool(self._deliberate(error.__traceback__))
@@ -244,13 +267,7 @@ class Runner:
     def _with_imports(self, case: Case | None, features: tuple[str, ...]) -> Case | None:
         if case is None:
             return None
-        return _replace(case, features=features, imports=self._names.imports("\n".join(statements(case))))
-
-
-def _replace(case: Case, **changes: Any) -> Case:
-    import dataclasses
-
-    return dataclasses.replace(case, **changes)
+        return dataclasses.replace(case, features=features, imports=self._names.imports("\n".join(statements(case))))
 
 
 def _raise_lines(file: Path) -> set[int]:

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 from .case import Call
 from .explore import Budget, Explorer, Search
+from .mutate import likely
 from .runner import Input
 from .targets import Target
 
-_LONGEST = 4
-_PATIENCE = 250
+#: Calls before the last one; short ones are the ones to read.
+_LENGTHS = (1, 1, 1, 2, 2, 3)
+_PATIENCE = 400
+#: Further examples each method may keep that show another outcome after other calls.
+_EXTRAS = 2
 
 
 def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Random, budget: Budget) -> None:
@@ -26,8 +30,17 @@ def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Rand
 
 
 def _search_class(explorer: Explorer, cls: type, methods: list[Target], rng: random.Random, budget: Budget) -> None:
-    searches = {target.label: Search(target, iter(())) for target in methods}
-    changing = [target for target in methods if _may_change(target)] or methods
+    searches = {
+        target.label: explorer.searches.get(target.label + target.template, Search(target, iter(())))
+        for target in methods
+    }
+    for search in searches.values():
+        # A call after others may end in ways that a call on a fresh object does not.
+        search.extras = max(search.extras - _EXTRAS, 0)
+    changing = [target for target in methods if explorer.changes(target)]
+    if not changing:
+        # Either it is immutable, or nothing of what changes can be seen.
+        changing = [target for target in methods if target.parameters and "{self}." in target.template] or methods
     proposals = _propose(explorer.receivers(cls), methods, changing, rng)
     barren = 0
     while budget.left() and barren < _PATIENCE:
@@ -37,23 +50,16 @@ def _search_class(explorer: Explorer, cls: type, methods: list[Target], rng: ran
         barren = 0 if explorer.attempt(plan, search, budget) else barren + 1
 
 
-def _may_change(target: Target) -> bool:
-    reads = ("len(", "str(", "repr(", "hash(", "iter(", "==", "copy.", "pickle.")
-    return bool(target.parameters or target.template.endswith("()")) and not any(
-        mark in target.template for mark in reads
-    )
-
-
 def _propose(
     receivers: list[str], methods: list[Target], changing: list[Target], rng: random.Random
 ) -> Iterator[Input]:
     while True:
-        history = tuple(_call(rng.choice(changing), rng) for _ in range(rng.randint(1, _LONGEST - 1)))
+        history = tuple(_call(rng.choice(changing), rng) for _ in range(rng.choice(_LENGTHS)))
         last = rng.choice(methods)
         yield Input(last.label, _call(last, rng), rng.choice(receivers), history)
 
 
 def _call(target: Target, rng: random.Random) -> Call:
-    if target.corpus and rng.random() < 0.8:
+    if target.corpus and likely(rng, 0.8):
         return target.call(rng.choice(target.corpus)[1])
     return target.call(tuple(rng.choice(p.pool) if p.required else None for p in target.parameters))

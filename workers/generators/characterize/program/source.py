@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import keyword
 import re
@@ -30,6 +31,13 @@ def variable(name: str, taken: set[str]) -> str:
 
 def assertion(check: Check, subject: str) -> str:
     """The statement that holds for a check with its subject written out."""
+    tree = ast.parse(subject or "None", mode="eval").body
+    if check.how == "is" and isinstance(tree, ast.Compare) and check.expected in {"True", "False"}:
+        return _compared(subject, tree, holds=check.expected == "True")
+    if check.how in {"list", "head"} and subject.startswith("iter("):
+        subject = subject.removeprefix("iter(").removesuffix(")")
+    if type(tree) in {ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Lambda}:
+        subject = f"({subject})"
     return {
         "equal": f"assert {subject} == {check.expected}",
         "is": f"assert {subject} is {check.expected}",
@@ -43,8 +51,18 @@ def assertion(check: Check, subject: str) -> str:
     }[check.how]
 
 
+def _compared(subject: str, tree: ast.Compare, *, holds: bool) -> str:
+    """A comparison asserted as one would say it."""
+    if holds:
+        return f"assert {subject}"
+    if isinstance(tree.ops[0], ast.In):
+        left, right = ast.get_source_segment(subject, tree.left), ast.get_source_segment(subject, tree.comparators[0])
+        return f"assert {left} not in {right}"
+    return f"assert not ({subject})"
+
+
 def fixtures(statements: list[str]) -> list[str]:
-    """pytest fixtures that statements rely on."""
+    """Pytest fixtures that statements rely on."""
     text = "\n".join(statements)
     return [name for name in ("capsys", "tmp_path") if re.search(rf"\b{name}\b", text)]
 

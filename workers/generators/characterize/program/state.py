@@ -1,5 +1,7 @@
 """Puts the module's global variables back after each call, so that no call depends on those before it."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import collections

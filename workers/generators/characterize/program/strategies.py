@@ -1,10 +1,15 @@
-"""Values drawn from Hypothesis strategies, where it is installed: for annotations, and for regular expressions."""
+"""Values drawn from Hypothesis strategies: for annotations, and for regular expressions."""
+
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
 
 from __future__ import annotations
 
 import re
 import warnings
 from typing import Any
+
+import hypothesis
+import hypothesis.strategies
 
 from .literal import literal
 from .names import Names
@@ -15,8 +20,6 @@ _MAX_LENGTH = 60
 
 def samples(strategy: Any, names: Names, seed: int, count: int = 20) -> list[str]:
     """Up to ``count`` different values of a strategy, the simplest first, as expressions."""
-    import hypothesis
-
     found: dict[str, None] = {}
 
     @hypothesis.seed(seed)
@@ -45,10 +48,8 @@ def samples(strategy: Any, names: Names, seed: int, count: int = 20) -> list[str
 def of_annotation(annotation: Any, names: Names, seed: int) -> list[str]:
     """Values that ``st.from_type`` finds for an annotation."""
     try:
-        from hypothesis import strategies
-
-        return samples(strategies.from_type(annotation), names, seed, 15)
-    except Exception:  # noqa: BLE001 - not installed, or not an annotation it understands
+        return samples(hypothesis.strategies.from_type(annotation), names, seed, 15)
+    except Exception:  # noqa: BLE001 - not an annotation it understands
         return []
 
 
@@ -57,10 +58,8 @@ def of_pattern(pattern: re.Pattern[Any], names: Names, seed: int) -> list[str]:
     if isinstance(pattern.pattern, bytes):
         return []
     try:
-        from hypothesis import strategies
-
-        printable = strategies.characters(min_codepoint=32, max_codepoint=126)
-        strategy = strategies.from_regex(pattern, fullmatch=True, alphabet=printable)
+        printable = hypothesis.strategies.characters(min_codepoint=32, max_codepoint=126)
+        strategy = hypothesis.strategies.from_regex(pattern, fullmatch=True, alphabet=printable)
         return samples(strategy, names, seed, 25)
-    except Exception:  # noqa: BLE001 - not installed, or a pattern it does not understand
+    except Exception:  # noqa: BLE001 - a pattern it does not understand
         return []

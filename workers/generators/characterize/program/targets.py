@@ -1,10 +1,13 @@
 """What there is to call: public functions, classes, their methods, properties and operators."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import asyncio
 import enum
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
@@ -46,6 +49,14 @@ OPERATORS: dict[str, tuple[str, bool]] = {
     "__format__": ("format({self}, {0})", False),
     "__round__": ("round({self}, {0})", False),
     "__next__": ("next({self})", False),
+    "__bytes__": ("bytes({self})", False),
+    "__divmod__": ("divmod({self}, {0})", False),
+    "__ceil__": ("math.ceil({self})", False),
+    "__floor__": ("math.floor({self})", False),
+    "__trunc__": ("math.trunc({self})", False),
+    "__replace__": ("{self}.__replace__({args})", False),
+    "__fspath__": ("{self}.__fspath__()", False),
+    "__missing__": ("{self}.__missing__({args})", False),
 }
 for _name, _sign in {
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "add": "+", "sub": "-", "mul": "*",
@@ -112,7 +123,9 @@ class Target:
                     continue
                 style = "**"
             elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
-                parameter.required and not keywords_only and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+                (parameter.required or parameter is self.parameters[0])
+                and not keywords_only
+                and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             ):
                 style = "positional"
             else:
@@ -120,10 +133,16 @@ class Target:
             arguments.append(Argument(parameter.name, source, style))
         return Call(self.template, tuple(arguments), self.statement)
 
+    def vector(self, call: Call) -> Vector:
+        """The inverse of :meth:`call`."""
+        sources = {argument.name: argument.source for argument in call.arguments}
+        return tuple(sources.get(parameter.name) for parameter in self.parameters)
+
 
 def discover(names: Names) -> list[Target]:
     """The targets of a module, functions and constructors first, in the order of their names."""
-    module, found = names.module, []
+    module = names.module
+    found: list[Target] = []
     for name in names.public():
         thing = getattr(module, name)
         if inspect.isclass(thing):
@@ -134,6 +153,8 @@ def discover(names: Names) -> list[Target]:
             if asyncio.iscoroutinefunction(thing) or inspect.iscoroutinefunction(thing):
                 template = f"asyncio.run({template})"
             found.append(Target(name, template, thing, _parameters(thing, 0), lines=_lines(thing)))
+    for name in {word for target in found for word in re.findall(r"\b[a-z]+(?=\.)", target.template)}:
+        names.standard(name)
     return sorted(found, key=lambda target: ("constructor", "factory", "function", "method").index(target.role))
 
 
@@ -142,18 +163,29 @@ def _defined_in(thing: Any, module: str) -> bool:
 
 
 def _of_class(cls: type, name: str) -> Iterator[Target]:
-    if issubclass(cls, enum.Enum):
-        yield Target(name, f"{name}({{args}})", None, [_plain("value")], owner=cls, role="constructor")
-    elif not inspect.isabstract(cls):
+    if not issubclass(cls, enum.Enum) and not inspect.isabstract(cls) and _worth_making(cls):
         initialiser = cls.__dict__.get("__init__") or cls.__dict__.get("__new__")
         lines = _lines(initialiser) | _lines(getattr(cls.__dict__.get("__new__"), "__func__", None))
         yield Target(name, f"{name}({{args}})", cls, _parameters(cls, 0), owner=cls, role="constructor", lines=lines)
+    members = _members(cls)
     if issubclass(cls, BaseException):
-        members = {k: v for k, v in vars(cls).items() if not k.startswith("__") or k == "__str__"}
-    else:
-        members = dict(vars(cls))
+        members = {k: v for k, v in members.items() if not k.startswith("__") or k == "__str__"}
     for attribute, member in sorted(members.items()):
         yield from _of_member(cls, name, attribute, member)
+
+
+def _worth_making(cls: type) -> bool:
+    """Whether making an instance runs code of the module, or leads to some; a bare exception class does not."""
+    return not issubclass(cls, BaseException) or any(name in vars(cls) for name in ("__init__", "__new__", "__str__"))
+
+
+def _members(cls: type) -> dict[str, Any]:
+    """What a class defines itself, and what it has from private bases of its module."""
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is cls or (base.__module__ == cls.__module__ and base.__name__.startswith("_")):
+            members |= vars(base)
+    return members
 
 
 def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Target]:
@@ -164,23 +196,31 @@ def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Ta
             template = f"{label}({{args}})"
             yield Target(label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound))
     elif attribute in OPERATORS and inspect.isfunction(member):
+        if inspect.unwrap(member).__code__.co_filename.startswith("<"):
+            return  # made by a decorator such as dataclass
         template, statement = OPERATORS[attribute]
         parameters = _parameters(member, 1) if "{args}" in template else _operands(member, template)
         yield Target(label, template, member, parameters, statement, cls, "method", _lines(member))
     elif attribute.startswith("_"):
         return
     elif isinstance(member, property):
-        yield Target(label, f"{{self}}.{attribute}", member.fget, [], False, cls, "method", _lines(member.fget))
+        yield Target(
+            label, f"{{self}}.{attribute}", member.fget, [], owner=cls, role="method", lines=_lines(member.fget)
+        )
         if member.fset is not None:
             template, value = f"{{self}}.{attribute} = {{0}}", _parameters(member.fset, 1)
-            yield Target(label, template, member.fset, value, True, cls, "method", _lines(member.fset))
+            yield Target(
+                label, template, member.fset, value, statement=True, owner=cls, role="method", lines=_lines(member.fset)
+            )
     elif inspect.isroutine(member) and inspect.isfunction(inspect.unwrap(member)):
         template = f"{{self}}.{attribute}({{args}})"
         if inspect.iscoroutinefunction(member):
             template = f"asyncio.run({template})"
-        yield Target(label, template, member, _parameters(member, 1), False, cls, "method", _lines(member))
+        yield Target(label, template, member, _parameters(member, 1), owner=cls, role="method", lines=_lines(member))
     elif hasattr(member, "__get__") and hasattr(member, "func"):
-        yield Target(label, f"{{self}}.{attribute}", member.func, [], False, cls, "method", _lines(member.func))
+        yield Target(
+            label, f"{{self}}.{attribute}", member.func, [], owner=cls, role="method", lines=_lines(member.func)
+        )
 
 
 def _operands(member: Any, template: str) -> list[Parameter]:

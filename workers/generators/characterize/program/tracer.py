@@ -1,5 +1,7 @@
 """Which lines and jumps of one file a call runs through."""
 
+# ruff: noqa: ANN401 - what foreign code takes and gives may be of any type
+
 from __future__ import annotations
 
 import sys
@@ -17,6 +19,9 @@ class Tracer(Protocol):
     def start(self) -> None:
         """Forget what was seen, and begin."""
 
+    def clear(self) -> None:
+        """Forget what was seen so far, and go on."""
+
     def stop(self) -> None:
         """End."""
 
@@ -33,6 +38,10 @@ class SettraceTracer:
         self.seen = set()
         sys.settrace(self._enter)
 
+    def clear(self) -> None:
+        """Forget what was seen so far, and go on."""
+        self.seen = set()
+
     def stop(self) -> None:
         """End."""
         sys.settrace(None)
@@ -42,16 +51,18 @@ class SettraceTracer:
         if code.co_filename != self._file:
             return None
         first = code.co_firstlineno
-        last = -first
+        last, raising = -first, False
         add = self.seen.add
 
         def inside(frame: FrameType, event: str, _arg: Any) -> Any:
-            nonlocal last
+            nonlocal last, raising
             if event == "line":
                 line = frame.f_lineno
                 add((last, line))
-                last = line
-            elif event == "return":
+                last, raising = line, False
+            elif event == "exception":
+                raising = True
+            elif event == "return" and not raising:
                 add((last, -first))
             return inside
 
@@ -73,18 +84,18 @@ class MonitoringTracer:
         self._monitoring.register_callback(self._tool, events.LINE, self._line)
         self._monitoring.register_callback(self._tool, events.BRANCH, self._branch)
 
-    def start(self) -> None:
-        """Forget what was seen, and begin."""
-        self.seen = set()
         for code in self._codes:
             self._monitoring.set_local_events(self._tool, code, self._events)
 
-    def stop(self) -> None:
-        """End. The events stay switched on: switching them costs more than they do."""
-        self.start = self._restart  # type: ignore[method-assign]
-
-    def _restart(self) -> None:
+    def start(self) -> None:
+        """Forget what was seen, and begin."""
         self.seen = set()
+
+    clear = start
+
+    def stop(self) -> None:
+        """End. The events stay switched on: switching them would cost more than they do."""
+        self.seen = set(self.seen)
 
     def _line(self, _code: CodeType, line: int) -> None:
         self.seen.add((0, line))

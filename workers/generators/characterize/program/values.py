@@ -38,12 +38,15 @@ KINDS: dict[str, list[str]] = {
     "none": ["None"],
     "path": ["sample", "str(sample)", 'tmp_path / "missing.txt"', "tmp_path", 'str(tmp_path / "new.txt")', '"-"'],
     "file": ['io.StringIO("one\\ntwo\\n")', 'io.BytesIO(b"one\\ntwo\\n")', "io.StringIO()"],
-    "datetime": ["datetime.datetime(2024, 2, 29, 12, 30)", "datetime.datetime(1999, 12, 31, tzinfo=datetime.timezone.utc)"],
+    "datetime": ["datetime.datetime(2024, 2, 29, 12, 30)",
+        "datetime.datetime(1999, 12, 31, tzinfo=datetime.timezone.utc)"],
     "date": ["datetime.date(2024, 2, 29)", "datetime.date(1999, 12, 31)", "datetime.datetime(2024, 2, 29, 12, 30)"],
     "time": ["datetime.time(12, 30)", "datetime.time(0, 0)"],
     "timedelta": [
-        "datetime.timedelta(days=1)", "datetime.timedelta(seconds=90)", "datetime.timedelta()", "datetime.timedelta(days=-400)",
-        "datetime.timedelta(hours=3)", "datetime.timedelta(microseconds=5)", "datetime.timedelta(days=3, hours=2, minutes=5)",
+        "datetime.timedelta(days=1)", "datetime.timedelta(seconds=90)", "datetime.timedelta()",
+        "datetime.timedelta(days=-400)",
+        "datetime.timedelta(hours=3)", "datetime.timedelta(microseconds=5)",
+        "datetime.timedelta(days=3, hours=2, minutes=5)",
     ],
     "decimal": ['Decimal("1.50")', 'Decimal("0")', 'Decimal("-12.345")'],
     "fraction": ["Fraction(1, 3)", "Fraction(-5, 2)"],
@@ -65,6 +68,16 @@ ANY = [
 STARRED = ["[1, 2]", '["a", "b"]', "[]", "[[1, 2], [3, 4]]", '[{"a": 1}, {"b": 2}]', "[3]", '["hello"]']
 #: For ``**kwargs``.
 DOUBLE_STARRED = ["{}", '{"a": 1}', '{"a": 1, "b": 2}', '{"key": "value"}']
+
+
+#: What a value under a key may be.
+_UNDER_KEY = ["1", '"a"', "None", "-1", "[1, 2]", '("a", 1)', "(1, 2)", "0", '"hello"', "True", '{"a": 1}', "1.5"]
+
+
+def with_keys(keys: list[str]) -> list[str]:
+    """Dicts with the keys that are looked up, together and each alone."""
+    together = ["{" + ", ".join(f"{key!r}: {value}" for key in keys) + "}" for value in _UNDER_KEY[:2]]
+    return together + [f"{{{key!r}: {value}}}" for value in _UNDER_KEY for key in keys] if keys else []
 
 
 def of_kind(kind: str) -> list[str]:

@@ -1,0 +1,7 @@
+"""Nothing to call."""
+
+_X = 1
+
+
+def _hidden():
+    return _X
