@@ -417,6 +417,13 @@ def test_a_file_that_disturbs_the_components_own_tests(workspace: Workspace, bas
     assert "test_add" in acceptance.rejected[0].detail
 
 
+def test_a_file_that_the_suite_would_not_run(workspace: Workspace, baseline: SuiteReport) -> None:
+    """A name that pytest only takes when it is given it is no use."""
+    candidate = CandidateTests("tests/checks.py", GOOD)
+    acceptance = accept(workspace, MODULE, [candidate], baseline=baseline, mutation_budget_s=0)
+    assert rejections(acceptance) == [("test_half", "not_collected")]
+
+
 def test_rows_that_cannot_be_taken_out_stand_or_fall_together(workspace: Workspace, baseline: SuiteReport) -> None:
     """Computed rows are kept or dropped as a whole."""
     rows = "@pytest.mark.parametrize('n', range({}))\ndef test_{}(n):\n    assert {}\n"

@@ -113,7 +113,9 @@ class Trials:
             now = trial.probed.cases.get(case.id)
             outcome = now.outcome if now else "unfinished"
             spared = outcome == "unfinished" and trial.probed.aborted and trial.probed.culprit != case.id
-            if outcome != "passed" and not spared:
+            if now is None and not trial.probed.aborted:
+                self.pool.drop(case, "not_collected", "pytest does not find it when it runs the tests folder")
+            elif outcome != "passed" and not spared:
                 why = reason_of(now.message) if now else ""
                 self.pool.drop(case, "flaky", f"passed alone, {outcome} {described(around)} {why}".rstrip())
 
