@@ -75,8 +75,7 @@ class Verification:
 
     def _lint(self) -> str:
         try:
-            now = list(lint.detect(self.after, tooling.source_files(self.after)))
-            found = new(self._linted_before, now)
+            found = new(self._linted_before, _lasting(self.after))
         except ToolFailed:
             return ""  # a linter that cannot work does not speak against the change; the gate says so later
         named = _named(map(str, found))
@@ -100,11 +99,16 @@ class Verification:
 
     @cached_property
     def _linted_before(self) -> list[Finding]:
-        return list(lint.detect(self.before, tooling.source_files(self.before)))
+        return _lasting(self.before)
 
     @cached_property
     def _suite_before(self) -> SuiteReport:
         return self.suite or run_suite(self.before, coverage=False)
+
+
+def _lasting(workspace: Workspace) -> list[Finding]:
+    """What the linter finds and cannot mend: a step may leave to the next what that one will tidy up."""
+    return [found for found in lint.detect(workspace, tooling.source_files(workspace)) if not found.fixable]
 
 
 def _import_faults(workspace: Workspace) -> dict[str, str]:

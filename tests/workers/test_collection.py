@@ -268,6 +268,30 @@ def test_a_refactoring_that_a_test_notices_is_taken_back(bench: Bench) -> None:
     assert all(step.detail == "breaks tests: tests/test_source.py::test_source" for step in dropped)
 
 
+def test_a_step_may_leave_to_the_next_what_that_one_tidies_up(bench: Bench) -> None:
+    """The first leaves an import unused, which ruff then takes away: both steps are kept."""
+    source = (
+        "from __future__ import annotations\n\nfrom typing import List\n\n\ndef f(x: List[int]) -> None:\n    pass\n"
+    )
+    request = RefactoringRequest(snapshot=bench.snapshot({"calc.py": source}), component=COMPONENT)
+    steps = refactoring.run(request, bench.context).steps
+    assert [(step.name, step.outcome, step.detail) for step in steps][:2] == [
+        ("pyupgrade", "kept", "1 file rewritten"),
+        ("ruff check", "kept", "2 fixes: F401 1, I001 1"),
+    ]
+
+
+def test_a_step_that_adds_a_lasting_finding_is_taken_back(bench: Bench) -> None:
+    """A fix that calls for another, which is not a safe one, would only move the finding."""
+    source = "def f(v):\n    if isinstance(v, int):\n        return 1\n    elif isinstance(v, str):\n        return 1\n"
+    files = {"calc.py": source, "ruff.toml": '[lint]\nselect = ["SIM"]\n'}
+    steps = refactoring.run(
+        RefactoringRequest(snapshot=bench.snapshot(files), component=COMPONENT), bench.context
+    ).steps
+    dropped = [step.detail for step in steps if step.outcome == "dropped"]
+    assert [detail.partition(" Multiple")[0] for detail in dropped] == ["adds findings: calc.py:2: SIM101"]
+
+
 def test_nothing_to_refactor_is_no_patch(bench: Bench) -> None:
     """Tidy source completes without a patch."""
     request = RefactoringRequest(snapshot=bench.snapshot({"calc.py": "X = 1\n"}), component=COMPONENT)

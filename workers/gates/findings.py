@@ -27,14 +27,18 @@ class Finding:
     message: str
     #: The line it is on without white space: what stays the same when lines move.
     text: str
+    #: Whether its tool can safely mend it by itself.
+    fixable: bool = False
 
     @classmethod
-    def at(cls, workspace: Workspace, file: str, line: int, rule: str, message: str) -> Finding:
+    def at(
+        cls, workspace: Workspace, file: str, line: int, rule: str, message: str, *, fixable: bool = False
+    ) -> Finding:
         """A finding in ``file``, absolute or relative to the project folder."""
         path = os.path.relpath(os.path.realpath(workspace.project / file), os.path.realpath(workspace.root))
         lines = _lines(workspace.root / path)
         text = "".join(lines[line - 1].split()) if 0 < line <= len(lines) else ""
-        return cls(Path(path).as_posix(), line, rule, message, text)
+        return cls(Path(path).as_posix(), line, rule, message, text, fixable)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.rule} {self.message}"

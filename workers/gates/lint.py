@@ -31,4 +31,6 @@ def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
         raise ToolFailed(f"{tooling.why_failed(completed)}. Check the repository's configuration of ruff.")
     for found in json.loads(completed.stdout):
         rule = found["code"] or found.get("name") or "syntax"
-        yield Finding.at(workspace, found["filename"], found["location"]["row"], rule, found["message"])
+        fixable = (found["fix"] or {}).get("applicability") == "safe"
+        row = found["location"]["row"]
+        yield Finding.at(workspace, found["filename"], row, rule, found["message"], fixable=fixable)
