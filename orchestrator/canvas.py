@@ -12,6 +12,7 @@ modules there are, and mean the same when they are delivered, or published, agai
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from tta_tasks.models import (
     Mode,
     RefactoringRequest,
     RunPlan,
+    Stage,
     Target,
     TaskRecord,
     TestingRequest,
@@ -116,6 +118,17 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
         request = DeploymentRequest(**common, component=component, needs=needs, environment=environment)
         deployments.append(record(request))
     return Tasks(testing, tuple(header), collection, tuple(deployments))
+
+
+def tasks_in(records: Sequence[TaskRecord]) -> Tasks:
+    """The tasks of a run that was accepted earlier, stage by stage."""
+    of = {stage: tuple(task for task in records if task.stage is stage) for stage in Stage}
+    return Tasks(
+        of[Stage.TESTING][0],
+        of[Stage.GENERATION] + of[Stage.REFACTORING],
+        of[Stage.COLLECTION][0],
+        of[Stage.STAGING] + of[Stage.PRODUCTION],
+    )
 
 
 def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:

@@ -20,9 +20,11 @@ from orchestrator.local.joining import joined
 from orchestrator.planner import component_table, find_component, plan_gates
 from orchestrator.report import Report, build_report
 from orchestrator.spec import read_spec
+from tta_tasks import publishing, stack
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import UsageError
-from tta_tasks.models import Mode, RunPlan, RunRecord, Stage, Status, Target
+from tta_tasks.ledger import GRACE_S
+from tta_tasks.models import GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.snapshot import Snapshot, take
@@ -108,6 +110,39 @@ def submit(prepared: Prepared, client: TaskClient) -> str:
     client.store.put(prepared.snapshot.data)
     composed = canvas.compose(prepared.tasks, prepared.plan.mode, client.transport)
     return client.submit_run(prepared.plan, prepared.tasks.all, composed)
+
+
+def resume(record: RunRecord, client: TaskClient) -> None:
+    """Publish what is left of a run again, where whoever was to do it is gone.
+
+    The same canvas with the same ids: what has ended is not done again, what a living worker is doing goes on.
+
+    Raises:
+        UsageError: The run has ended, or was cancelled.
+        BrokerUnavailable: The broker does not answer.
+    """
+    run_id = record.plan.id
+    if record.status.terminal or record.cancelled:
+        raise UsageError(f"Run {run_id} is {record.status}.", f"`tta retry {run_id}` does it once more.")
+    local = stack.find(settings().state_dir)
+    for task in record.tasks:
+        gone = local is not None and not task.worker.startswith(f"local-{local.pid}@")
+        if task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
+            client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S)
+    composed = canvas.compose(canvas.tasks_in(record.tasks), record.plan.mode, client.transport)
+    with publishing.translated():
+        composed.apply_async()
+
+
+def again(record: RunRecord) -> tuple[RunPlan, canvas.Tasks]:
+    """The same run once more, as a new one; what it did before is answered from the result cache."""
+    plan = record.plan.model_copy(update={"id": uuid.uuid4().hex[:12], "created_at": time.time()})
+    first = next(task.request for task in record.tasks if isinstance(task.request, GenerationRequest))
+    generation = canvas.Generation(
+        engine=first.engine, coverage_threshold=first.coverage_threshold, budget_s=first.budget_s, seed=first.seed
+    )
+    tasks = canvas.tasks_of(plan, generation, Priority(record.tasks[0].priority))
+    return plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)}), tasks
 
 
 @contextlib.contextmanager

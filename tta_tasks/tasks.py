@@ -145,12 +145,18 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
     """Take a task from its message to its end in the ledger; answer only where that is."""
     ledger = _ledger()
     record = _accepted(ledger, str(task.request.id), request)
+    needs = ledger.tasks(record.request.needs)
+    if not all(need.status.terminal for need in needs):
+        return _reply(ledger, record)  # a copy that came too early; the one in time will follow
     worker = task.request.hostname or ""
+    if (end := _unneeded(ledger, record, needs)) is not None:
+        ledger.finish(record, end, worker)
+        return _reply(ledger, record)
     slots = task.app.conf.worker_concurrency or 1
     if ledger.start(record, worker, slots=slots, redelivered=_redelivered(task)) is not Move.MOVED:
         return _reply(ledger, record)  # a copy of a message whose task has ended, or is being done
     try:
-        result = _pointless(ledger, record, task.request.retries) or _performed(ledger, record)
+        result = _given_up(ledger, record, task.request.retries) or _performed(ledger, record)
     except TransientError as error:
         if task.request.retries < MAX_RETRIES:
             delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
@@ -186,19 +192,24 @@ def _accepted(ledger: Ledger, task_id: str, request: dict[str, Any] | None) -> T
         return record
 
 
-def _pointless(ledger: Ledger, record: TaskRecord, retries: int) -> Result | None:
-    """Why the work need not, or must not, be begun."""
+def _unneeded(ledger: Ledger, record: TaskRecord, needs: tuple[TaskRecord, ...]) -> Result | None:
+    """Why the work need not be begun."""
     if ledger.unwanted(record):
         return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
-    for need in ledger.tasks(record.request.needs):
+    for need in needs:
         if need.status is not Status.COMPLETED and need.stage not in OPTIONAL:
             return failed(record.request, TtaError(f"Not begun, as {need.label!r} {need.status}."), Status.SKIPPED)
-    losses = ledger.task(record.id).attempts - 1 - retries
-    if losses >= MAX_LOSSES:
-        why = f"Given up: its worker was lost {losses} times while doing it."
-        ledger.bury(record, why)
-        return failed(record.request, TtaError(why))
     return None
+
+
+def _given_up(ledger: Ledger, record: TaskRecord, retries: int) -> Result | None:
+    """Why the work must not be begun once more."""
+    losses = ledger.task(record.id).attempts - 1 - retries
+    if losses < MAX_LOSSES:
+        return None
+    why = f"Given up: its worker was lost {losses} times while doing it."
+    ledger.bury(record, why)
+    return failed(record.request, TtaError(why))
 
 
 def _performed(ledger: Ledger, record: TaskRecord) -> Result:

@@ -8,7 +8,8 @@ import click
 
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.faults import Group
-from orchestrator.cli.run import run
+from orchestrator.cli.run import run, submit
+from orchestrator.cli.runs import cancel, list_, results, resume, retry, status, watch
 from orchestrator.cli.stack import down, up
 
 EPILOG = """
@@ -31,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (run, up, down, doctor):
+for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor):
     main.add_command(command)

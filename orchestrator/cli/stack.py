@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import click
 
-from orchestrator.local.children import wait_until_gone
 from orchestrator.local.joining import joined
 from tta_tasks import stack
-from tta_tasks.errors import UsageError
+from tta_tasks.errors import TtaError, UsageError
 from tta_tasks.settings import Settings
+
+ENDED_WITHIN_S = 20.0
 
 
 @click.command()
@@ -40,6 +42,9 @@ def down() -> None:
         click.echo(f"No local stack runs in {state}.", err=True)
         return
     os.kill(running.pid, signal.SIGTERM)
-    if not wait_until_gone(running.pid, within_s=20):
-        raise UsageError(f"The supervisor (process {running.pid}) did not end.", f"See {state / 'logs'}.")
+    until = time.monotonic() + ENDED_WITHIN_S
+    while stack.find(state) is not None:
+        if time.monotonic() > until:
+            raise TtaError(f"The supervisor (process {running.pid}) does not end.", f"See {state / 'logs'}.")
+        time.sleep(0.05)
     click.echo("The local stack is down.", err=True)

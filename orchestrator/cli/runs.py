@@ -1,0 +1,145 @@
+"""Commands about runs that were handed in earlier, from here or elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import canvas, outputs, workflow
+from orchestrator.cli.following import code_of, follow
+from orchestrator.watch import choose_view
+from tta_tasks.client import TaskClient
+from tta_tasks.errors import RecordMissing, UsageError
+from tta_tasks.models import RunRecord, Status
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+_REPO = click.option("--repo", type=click.Path(path_type=Path), default=Path(), help="Repository.  [default: .]")
+
+
+@click.command("list")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+@_JSON
+def list_(limit: int, as_json: bool) -> None:  # noqa: FBT001
+    """List the latest runs."""
+    with workflow.connected() as client:
+        records = [record for run_id in client.ledger.runs(limit) if (record := _known(client, run_id)) is not None]
+    if as_json:
+        for record in records:
+            click.echo(_as_json(record))
+        return
+    if not records:
+        click.echo("No runs yet: `tta run SPEC` begins one.", err=True)
+        return
+    table = Table("run", "component", "target", "mode", "status", "begun", "tasks", box=None, pad_edge=False)
+    for record in records:
+        ended = sum(task.status.terminal for task in record.tasks)
+        begun = datetime.fromtimestamp(record.plan.created_at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        plan = record.plan
+        table.add_row(
+            plan.id, plan.component.name, plan.target, plan.mode, record.status, begun, f"{ended}/{len(record.tasks)}"
+        )
+    Console().print(table)
+
+
+@click.command()
+@click.argument("run")
+@_JSON
+def status(run: str, as_json: bool) -> None:  # noqa: FBT001
+    """Say where RUN stands, without waiting."""
+    with workflow.connected() as client:
+        record = client.ledger.run(run)
+    if as_json:
+        click.echo(_as_json(record))
+        return
+    click.echo(f"{run}: {record.status}")
+    table = Table("task", "status", "queue", "worker", "attempts", "doing", box=None, pad_edge=False)
+    for task in record.tasks:
+        error = task.result.error.message if task.result is not None and task.result.error is not None else ""
+        table.add_row(
+            task.label, task.status, task.queue, task.worker, str(task.attempts or ""), task.progress or error
+        )
+    Console().print(table)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def watch(run: str, as_json: bool) -> None:  # noqa: FBT001
+    """Look on while RUN is done, from its beginning or joined late. Ctrl-C leaves; the run goes on."""
+    with workflow.connected() as client:
+        code = follow(client, run, choose_view(as_json=as_json))
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("run")
+@_REPO
+@click.option("--branch", help="Commit tests and refactoring to a new branch of this name.")
+@click.option("--apply", "apply_", is_flag=True, help="Apply tests and refactoring to the working tree.")
+@click.option("--output", type=click.Path(path_type=Path), help="Reports and patches.  [default: .tta/runs/ID]")
+def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path | None) -> None:  # noqa: FBT001
+    """Fetch report and patches of RUN, which has ended."""
+    wanted = outputs.Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
+    outputs.check(wanted)
+    with workflow.connected() as client:
+        record = client.ledger.run(run)
+        if not record.status.terminal:
+            raise UsageError(f"Run {run} is {record.status}.", f"`tta watch {run}` looks on until its end.")
+        left = outputs.write(record, client.store, wanted)
+    choose_view().summary(left.report, left.paths)
+    sys.exit(code_of(record))
+
+
+@click.command()
+@click.argument("run")
+def cancel(run: str) -> None:
+    """Stop RUN: what waits ends at once, what runs at its next sign of life."""
+    with workflow.connected() as client:
+        client.cancel_run(run)
+        record = client.ledger.run(run)
+    left = [task.label for task in record.tasks if task.status is Status.RUNNING]
+    click.echo(f"{run}: {record.status}" + (f"; still ending: {', '.join(left)}" if left else ""))
+
+
+@click.command()
+@click.argument("run")
+@_REPO
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def resume(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Continue RUN, which was interrupted; what was finished is not done again."""
+    with workflow.connected() as client:
+        workflow.resume(client.ledger.run(run), client)
+        code = follow(client, run, choose_view(as_json=as_json), outputs.Wanted(repository=repo))
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("run")
+@_REPO
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def retry(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Do RUN, which has ended, once more, as a new run; what was done is answered from the result cache."""
+    with workflow.connected() as client:
+        record = client.ledger.run(run)
+        if not record.status.terminal:
+            raise UsageError(f"Run {run} is {record.status}.", f"`tta resume {run}` continues it.")
+        plan, tasks = workflow.again(record)
+        run_id = client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, client.transport))
+        code = follow(client, run_id, choose_view(as_json=as_json), outputs.Wanted(repository=repo))
+    sys.exit(code)
+
+
+def _known(client: TaskClient, run_id: str) -> RunRecord | None:
+    try:
+        return client.ledger.run(run_id)
+    except RecordMissing:
+        return None  # it expires with its last change, the list with the newest run
+
+
+def _as_json(record: RunRecord) -> str:
+    return record.model_dump_json(exclude={"tasks": {"__all__": {"request"}}})
