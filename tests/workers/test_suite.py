@@ -10,7 +10,7 @@ import pytest
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import Limits, Workspace
 from workers.probing import Surroundings
-from workers.sandbox import ProcessSandbox
+from workers.sandbox import detect_sandbox
 from workers.suite import observe_suite, run_suite
 
 OPS = """\
@@ -46,8 +46,7 @@ def make(tmp_path: Path, component_python: Path) -> Make:
                 modules=tuple(Module(name=f"calc.{name}", path=f"src/calc/{name}.py") for name in names),
             ),
             python=component_python,
-            # The level every host has: nothing here may depend on more.
-            sandbox=ProcessSandbox("process-group"),
+            sandbox=detect_sandbox(),
             scratch=tmp_path / "scratch",
             limits=Limits(wall_s=wall_s, processes=4096),
         )
