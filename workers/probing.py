@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def _events(journal: Path) -> Iterable[dict[str, Any]]:
         return
     with journal.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if line.endswith("\n"):  # the last one may have been cut off
+            with contextlib.suppress(ValueError):  # cut off where its writer was killed
                 yield json.loads(line)
 
 
@@ -177,17 +178,16 @@ def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) ->
 
 def _cases(by_kind: Mapping[str, list[dict[str, Any]]]) -> dict[str, Case]:
     cases = {event["id"]: Case(**event) for event in by_kind.get("collected", ())}
-    for event in by_kind.get("report", ()):
-        if event["id"] in cases:
-            cases[event["id"]] = _reported(cases[event["id"]], event)
-    for event in by_kind.get("ended", ()):
-        case = cases[event["id"]]
-        cases[case.id] = replace(case, outcome=event["outcome"], message=event["message"])
-    for event in by_kind.get("left", ()):
-        case = cases[event["id"]]
-        cases[case.id] = replace(case, left=(*case.left, f"{event['kind']}: {event['what']}"))
-    for event in by_kind.get("executed", ()):
-        cases[event["id"]] = replace(cases[event["id"]], reach=_reach(event))
+    told: list[tuple[str, Callable[[Case, Mapping[str, Any]], Case]]] = [
+        ("report", _reported),
+        ("ended", lambda case, event: replace(case, outcome=event["outcome"], message=event["message"])),
+        ("left", lambda case, event: replace(case, left=(*case.left, f"{event['kind']}: {event['what']}"))),
+        ("executed", lambda case, event: replace(case, reach=_reach(event))),
+    ]
+    for kind, told_of in told:
+        for event in by_kind.get(kind, ()):
+            if event["id"] in cases:
+                cases[event["id"]] = told_of(cases[event["id"]], event)
     return cases
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -558,7 +559,7 @@ def test_a_seal_sees_and_undoes_every_change(tmp_path: Path) -> None:
     """Changed, added, removed and replaced files, folders and links are all put back."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
-    for name in ("changed", "removed", "sub/gone", "replaced"):
+    for name in ("changed", "removed", "sub/gone", "replaced", "now a folder"):
         (tree / name).write_text(name)
     (tree / "link").symlink_to("changed")
     before = contents(tree)
@@ -572,7 +573,12 @@ def test_a_seal_sees_and_undoes_every_change(tmp_path: Path) -> None:
     (tree / "new").mkdir()
     (tree / "new/file").write_text("new")
     (tree / "link").unlink()
-    assert set(seal.changes()) == {"changed", "removed", "sub/gone", "replaced", "new/file", "link"}
+    (tree / "now a folder").unlink()
+    (tree / "now a folder").mkdir()
+    (tree / "now a folder/file").touch()
+    os.mkfifo(tree / "pipe")
+    old = {"changed", "removed", "sub/gone", "replaced", "link", "now a folder"}
+    assert set(seal.changes()) == old | {"new/file", "now a folder/file", "pipe"}
     seal.restore()
     assert contents(tree) == before
     assert seal.changes() == []

@@ -37,7 +37,9 @@ class Seal:
         """Make the tree what it was."""
         changed = self.changes()
         for path in (self.root / name for name in changed):
-            if path.is_symlink() or path.is_file():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif os.path.lexists(path):
                 path.unlink()
         for name in changed:
             if name in self.stamps:

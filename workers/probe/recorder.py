@@ -67,7 +67,7 @@ class Recorder:
             self.journal.write(
                 "collected",
                 id=item.nodeid,
-                position=self.positions[item.nodeid],
+                position=self.positions.get(item.nodeid, -1),
                 file=str(item.path),
                 function=getattr(item, "originalname", None) or item.name,
                 owner=owner.__name__ if owner else "",
