@@ -13,7 +13,7 @@ demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to stag
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
 
 test: $(VENV)/.ready ## The tests.
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n 4 --dist loadgroup
 
 check: $(VENV)/.ready ## Style, types, and the direction of imports.
 	$(VENV)/bin/ruff check .

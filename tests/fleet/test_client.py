@@ -16,7 +16,7 @@ from tta_tasks.queues import Priority
 from tta_tasks.settings import settings
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from tests.fleet.conftest import Fleet
 
 pytestmark = pytest.mark.stack
 

@@ -15,7 +15,7 @@ from tta_tasks.models import Mode, RunRecord, Stage, Status, Target
 from tta_tasks.queues import Priority
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from tests.fleet.conftest import Fleet
 
 pytestmark = pytest.mark.stack
 
