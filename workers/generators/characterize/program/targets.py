@@ -190,37 +190,45 @@ def _members(cls: type) -> dict[str, Any]:
 
 def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Target]:
     label = f"{name}.{attribute}"
-    if isinstance(member, (staticmethod, classmethod)):
-        if not attribute.startswith("_"):
-            bound = getattr(cls, attribute)
-            template = f"{label}({{args}})"
-            yield Target(label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound))
-    elif attribute in OPERATORS and inspect.isfunction(member):
-        if inspect.unwrap(member).__code__.co_filename.startswith("<"):
-            return  # made by a decorator such as dataclass
-        template, statement = OPERATORS[attribute]
-        parameters = _parameters(member, 1) if "{args}" in template else _operands(member, template)
-        yield Target(label, template, member, parameters, statement, cls, "method", _lines(member))
+    if attribute in OPERATORS and inspect.isfunction(member):
+        yield from _of_operator(cls, label, member)
     elif attribute.startswith("_"):
         return
+    elif isinstance(member, (staticmethod, classmethod)):
+        bound = getattr(cls, attribute)
+        template = f"{label}({{args}})"
+        yield Target(label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound))
     elif isinstance(member, property):
-        yield Target(
-            label, f"{{self}}.{attribute}", member.fget, [], owner=cls, role="method", lines=_lines(member.fget)
-        )
-        if member.fset is not None:
-            template, value = f"{{self}}.{attribute} = {{0}}", _parameters(member.fset, 1)
-            yield Target(
-                label, template, member.fset, value, statement=True, owner=cls, role="method", lines=_lines(member.fset)
-            )
+        yield from _of_property(cls, label, member)
     elif inspect.isroutine(member) and inspect.isfunction(inspect.unwrap(member)):
         template = f"{{self}}.{attribute}({{args}})"
         if inspect.iscoroutinefunction(member):
             template = f"asyncio.run({template})"
-        yield Target(label, template, member, _parameters(member, 1), owner=cls, role="method", lines=_lines(member))
+        yield _method(cls, label, template, member, _parameters(member, 1))
     elif hasattr(member, "__get__") and hasattr(member, "func"):
-        yield Target(
-            label, f"{{self}}.{attribute}", member.func, [], owner=cls, role="method", lines=_lines(member.func)
-        )
+        # functools.cached_property and its like.
+        yield _method(cls, label, f"{{self}}.{attribute}", member.func, [])
+
+
+def _of_operator(cls: type, label: str, member: Any) -> Iterator[Target]:
+    if inspect.unwrap(member).__code__.co_filename.startswith("<"):
+        return  # made by a decorator such as dataclass
+    template, statement = OPERATORS[label.rpartition(".")[2]]
+    parameters = _parameters(member, 1) if "{args}" in template else _operands(member, template)
+    yield _method(cls, label, template, member, parameters, statement=statement)
+
+
+def _of_property(cls: type, label: str, member: property) -> Iterator[Target]:
+    template = f"{{self}}.{label.rpartition('.')[2]}"
+    yield _method(cls, label, template, member.fget, [])
+    if member.fset is not None:
+        yield _method(cls, label, f"{template} = {{0}}", member.fset, _parameters(member.fset, 1), statement=True)
+
+
+def _method(
+    cls: type, label: str, template: str, function: Any, parameters: list[Parameter], *, statement: bool = False
+) -> Target:
+    return Target(label, template, function, parameters, statement, cls, "method", _lines(function))
 
 
 def _operands(member: Any, template: str) -> list[Parameter]:
