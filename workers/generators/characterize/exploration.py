@@ -16,8 +16,8 @@ from workers.generators.characterize.program.case import Case
 PROGRAM = Path(__file__).with_name("program") / "__main__.py"
 #: How often the search goes on after an input ended its process.
 _RESTARTS = 10
-#: Inputs run for each second of budget. Some twice what a busy machine does: time is the upper bound.
-_EXECUTIONS_PER_S = 800
+#: Inputs run for each second of budget: about what a busy machine does, so that time is the upper bound.
+_EXECUTIONS_PER_S = 1200
 #: What a process needs beside its search: the start, the import, the harvest.
 _OVERHEAD_S = 60.0
 _MEMORY_BYTES = 2 << 30

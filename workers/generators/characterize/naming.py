@@ -79,7 +79,8 @@ def _outcome(case: Case) -> str:
         )
     subject = re.sub(r"len\(.*\)", "length", check.subject)
     name = subject.rpartition(".")[2].strip("{}")
-    return f"sets_{'items' if check.how == 'list' else 'state' if name in {'self', 'result'} else name}"
+    verb = "has" if "{result}" in check.subject else "sets"
+    return f"{verb}_{'items' if check.how == 'list' else 'state' if name in {'self', 'result'} else name}"
 
 
 def _group(cases: Sequence[Case], columns: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from workers.generators.characterize.program.case import Case
 
 #: Cases of one target kept although they reach nothing new: they show another outcome.
 _EXTRAS = 3
+#: So much of a message tells which one it is; the rest quotes the input.
+_TELLING = 12
 
 
 def select(cases: Sequence[Case]) -> list[Case]:
@@ -43,6 +45,6 @@ def cost(case: Case) -> tuple[float, str]:
 
 def _outcome(case: Case) -> str:
     if case.raises:
-        return case.raises + case.message
+        return case.raises + case.message[:_TELLING]
     # What comes out after other calls is one behaviour, whatever the value.
     return "|".join(f"{check.subject}{check.how if case.history else check.expected}" for check in case.checks)

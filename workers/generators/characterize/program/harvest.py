@@ -22,6 +22,7 @@ _MAX_CONSTANTS = 60
 _MAX_TEXT = 40
 _MAX_POOL = 90
 _MAX_PATTERN = 3000
+_HUGE = re.compile(r"-?\d{6,}|10\*\*\d+")
 
 
 class Harvest:
@@ -55,7 +56,10 @@ class Harvest:
         for index, parameter in enumerate(target.parameters):
             pool = [*self._example_values(name, index, parameter)]
             pool += self._typed(parameter, node, texts, numbers, target)
-            parameter.pool = [source for source in dict.fromkeys(pool) if self._names.knows(source)][:_MAX_POOL]
+            known = [source for source in dict.fromkeys(pool) if self._names.knows(source)]
+            # An option that counts something (digits, width, depth) takes for ever when it is huge.
+            usable = known if parameter.required else [source for source in known if not _HUGE.fullmatch(source)]
+            parameter.pool = usable[:_MAX_POOL]
             if not parameter.pool:
                 parameter.pool = list(values.ANY)
         target.seeds = [vector for vector in self._seeds(name, target) if vector is not None]

@@ -38,7 +38,7 @@ from .verify import verify
 
 #: Seconds one call may take, and after which the process ends itself when even a signal does not stop a call.
 _CALL_S = 0.3
-_HANG_S = 3.0
+_HANG_S = 2.0
 _HARVEST_S = 20.0
 _JOURNAL_BYTES = 4096
 #: A host's name of up to so many letters may be in any text by chance.

@@ -49,9 +49,11 @@ class Observer:
             return [simple]
         if hasattr(value, "__enter__") and hasattr(value, "__exit__") and not self._own(type(value)):
             return self._of_context(value)
-        found = self.of_state(value, RESULT)[:_MAX_ATTRIBUTES]
+        found = self.of_state(value, RESULT)
         if found:
-            return found
+            # What a class says of itself in words is what a reader wants to compare.
+            words = [check for check in found if check.how == "text"] if _speaks(value) else []
+            return words or found[:_MAX_ATTRIBUTES]
         name = self._names.of(type(value))
         return [Check("type", RESULT, name)] if name and name != "object" else []
 
@@ -128,6 +130,10 @@ def _attributes(value: Any) -> list[str]:
         or type(member).__name__ == "cached_property"
     ]
     return [name for name in dict.fromkeys([*own, *slots, *properties]) if not name.startswith("_")]
+
+
+def _speaks(value: Any) -> bool:
+    return any("__str__" in vars(cls) for cls in type(value).__mro__[:-1] if not issubclass(BaseException, cls))
 
 
 def _listed(slots: Any) -> list[str]:

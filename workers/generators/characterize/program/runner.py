@@ -257,7 +257,7 @@ class Runner:
         if name is None or cls in {Exception, BaseException}:
             return None
         lines = str(error).strip().splitlines()
-        message = lines[0][:_MAX_MESSAGE] if lines and self._deliberate_or_exit(error) else ""
+        message = _short(lines[0]) if lines and self._deliberate_or_exit(error) else ""
         unfit = _ADDRESS.search(message) or self._observer.express(message) is None
         return dataclasses.replace(case, raises=name, message="" if unfit else message)
 
@@ -268,6 +268,11 @@ class Runner:
         if case is None:
             return None
         return dataclasses.replace(case, features=features, imports=self._names.imports("\n".join(statements(case))))
+
+
+def _short(message: str) -> str:
+    """As many whole words as are worth matching."""
+    return message if len(message) <= _MAX_MESSAGE else message[:_MAX_MESSAGE].rpartition(" ")[0]
 
 
 def _raise_lines(file: Path) -> set[int]:

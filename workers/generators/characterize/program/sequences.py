@@ -16,6 +16,7 @@ _LENGTHS = (1, 1, 1, 2, 2, 3)
 _PATIENCE = 400
 #: Further examples each method may keep that show another outcome after other calls.
 _EXTRAS = 2
+_NO_EXTRAS = 10**6
 
 
 def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Random, budget: Budget) -> None:
@@ -30,14 +31,14 @@ def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Rand
 
 
 def _search_class(explorer: Explorer, cls: type, methods: list[Target], rng: random.Random, budget: Budget) -> None:
+    changing = [target for target in methods if explorer.changes(target)]
     searches = {
         target.label: explorer.searches.get(target.label + target.template, Search(target, iter(())))
         for target in methods
     }
     for search in searches.values():
         # A call after others may end in ways that a call on a fresh object does not.
-        search.extras = max(search.extras - _EXTRAS, 0)
-    changing = [target for target in methods if explorer.changes(target)]
+        search.extras = max(search.extras - _EXTRAS, 0) if changing else _NO_EXTRAS
     if not changing:
         # Either it is immutable, or nothing of what changes can be seen.
         changing = [target for target in methods if target.parameters and "{self}." in target.template] or methods

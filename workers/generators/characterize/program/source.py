@@ -10,7 +10,7 @@ import re
 from .case import HEAD, RESULT, SELF, Case, Check
 
 #: Names a test needs for itself; no variable may take them.
-_TAKEN = {"result", "expected", "value", "tmp_path", "capsys", "sample", "pytest", "islice", *dir(builtins)}
+_TAKEN = {"expected", "tmp_path", "capsys", "sample", "pytest", "islice", *dir(builtins)}
 #: Longest receiver that is written into the call instead of getting a variable.
 _INLINE_RECEIVER = 40
 #: How a file argument is made.
