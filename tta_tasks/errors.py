@@ -8,6 +8,7 @@ The first fork is the caller's decision: try again, or not.
     │   ├── QueueFull             too much is waiting already
     │   └── StoreUnavailable
     └── PermanentError            trying again gives the same answer
+        ├── Cancelled             nobody waits for it any more
         ├── SettingsError
         ├── UsageError            what was asked for does not make sense
         │   ├── SpecError
@@ -66,6 +67,10 @@ class StoreUnavailable(TransientError):
 
 class PermanentError(TtaError):
     """The same request will fail again."""
+
+
+class Cancelled(PermanentError):
+    """The work was stopped because nobody waits for it any more."""
 
 
 class SettingsError(PermanentError):

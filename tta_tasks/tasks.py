@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from tta_tasks import plugins
 from tta_tasks.celery import app
-from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.errors import Cancelled, RecordMissing, TransientError, TtaError
 from tta_tasks.ledger import GRACE_S, REQUEST, Ledger, Move
 from tta_tasks.models import (
     AnyRequest,
@@ -172,7 +172,12 @@ def _redelivered(task: Task[..., Any]) -> bool:
 
 
 def _reply(ledger: Ledger, record: TaskRecord) -> dict[str, str]:
-    return {"task_id": record.id, "status": ledger.task(record.id).status}
+    """What the worker's log and events show of the task's end."""
+    known = ledger.task(record.id)
+    reply = {"task_id": record.id, "status": known.status.value}
+    if known.result is not None and known.result.error is not None:
+        reply["error"] = f"{known.result.error.type}: {known.result.error.message[:300]}"
+    return reply
 
 
 @lru_cache(maxsize=1)
@@ -218,6 +223,8 @@ def _performed(ledger: Ledger, record: TaskRecord) -> Result:
         return perform(record, ledger)
     except TransientError:
         raise
+    except Cancelled as error:
+        return failed(record.request, error, Status.CANCELLED)
     except TtaError as error:
         return failed(record.request, error)
     except SoftTimeLimitExceeded:

@@ -23,17 +23,21 @@ def place_tests(project: Path, component: Component, module: Module, label: str,
         taken: Paths that are promised to others.
     """
     folder = _mirror(project / component.tests, module).relative_to(project)
-    stem = f"{_short_name(component, module)}_{label}"
+    stem = f"{_short_name(project / component.import_root, module)}_{label}"
     pattern = "{}_test.py" if _suffixed(project / component.tests) else "test_{}.py"
     stems = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
     paths = (PurePosixPath(folder.as_posix(), pattern.format(each)).as_posix() for each in stems)
     return next(path for path in paths if path not in taken and not (project / path).exists())
 
 
-def _short_name(component: Component, module: Module) -> str:
-    last = module.name.rpartition(".")[2]
-    alike = [other for other in component.modules if other.name.rpartition(".")[2] == last]
-    return last if len(alike) < 2 else module.name.replace(".", "_")  # noqa: PLR2004
+def _short_name(import_root: Path, module: Module) -> str:
+    """The module's name, with as many of its packages as it takes to be the only one of that name."""
+    parts = module.name.split(".")
+    for length in range(1, len(parts)):
+        ending = "/".join(parts[-length:])
+        if len([*import_root.rglob(f"{ending}.py"), *import_root.rglob(f"{ending}/__init__.py")]) <= 1:
+            return "_".join(parts[-length:])
+    return "_".join(parts)
 
 
 def _mirror(tests: Path, module: Module) -> Path:

@@ -199,11 +199,9 @@ def test_rounds_go_on_until_the_threshold_is_met(desk: Desk, script: Callable[..
     assert [reject.name for reject in jobs[1].rejected] == ["test_wrong"]
     assert [(test.name, test.criteria) for test in result.accepted] == [("test_negative", ("AC1",)), ("test_half", ())]
     assert result.engines == ("scripted 1",)
-    files = {
-        "packages/calc/tests/test_calc_scripted.py": NEGATIVE,
-        "packages/calc/tests/test_calc_scripted_2.py": HALF,
-    }
-    assert (desk.applied(result), result.files) == (files, tuple(files))
+    both = NEGATIVE + "\n\n" + HALF.removeprefix("import calc\n\n\n")
+    assert desk.applied(result) == {"packages/calc/tests/test_calc_scripted.py": both}
+    assert result.files == ("packages/calc/tests/test_calc_scripted.py",)
 
 
 def test_nothing_to_do_above_the_threshold(desk: Desk, script: Callable[..., list[GenerationJob]]) -> None:
@@ -263,7 +261,7 @@ PLACES = {
     "suffixed": ({"tests/x_test.py"}, "pkg.mod", "tests/mod_new_test.py"),
     "mirrored": ({"tests/sub/test_x.py"}, "pkg.sub.alone", "tests/sub/test_alone_new.py"),
     "mirrored with package": ({"tests/pkg/sub/test_x.py"}, "pkg.sub.alone", "tests/pkg/sub/test_alone_new.py"),
-    "same name twice": (set(), "pkg.sub.mod2", "tests/test_pkg_sub_mod2_new.py"),
+    "same name twice": (set(), "pkg.sub.mod2", "tests/test_sub_mod2_new.py"),
     "package": (set(), "pkg", "tests/test_pkg_new.py"),
 }
 
@@ -271,10 +269,10 @@ PLACES = {
 @pytest.mark.parametrize(("files", "name", "expected"), PLACES.values(), ids=PLACES)
 def test_new_files_follow_the_habits_of_the_tests(tmp_path: Path, files: set[str], name: str, expected: str) -> None:
     """Names and folders are those a person would have taken, and nothing is written over."""
-    for file in files:
+    sources = {"pkg/__init__.py", "pkg/mod.py", "pkg/sub/alone.py", "pkg/sub/mod2.py", "pkg/mod2.py"}
+    for file in files | sources:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    names = ("pkg", "pkg.mod", "pkg.sub.alone", "pkg.sub.mod2", "pkg.mod2")
-    component = Component(name="pkg", modules=tuple(Module(name=each, path=f"{each}.py") for each in names))
-    module = next(module for module in component.modules if module.name == name)
-    assert place_tests(tmp_path, component, module, "new") == expected
+    # A request for one module knows of no other; the tree does.
+    module = Module(name=name, path=f"{name.replace('.', '/')}.py")
+    assert place_tests(tmp_path, Component(name="pkg", modules=(module,)), module, "new") == expected

@@ -15,9 +15,11 @@ from pathlib import Path
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
 from workers import scratch
-from workers.sandbox.levels import LAUNCHER, LEVELS, MEANING, PYTHON, REMEDY, View
+from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, View
 from workers.sandbox.supervisor import Supervisor
 
+#: The programs of ours that run in there; commands name only the one they begin with.
+OURS = Path(__file__).parents[1]
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 DEFAULT_LIMITS = Limits()
 
@@ -153,7 +155,7 @@ def _named(command: Sequence[str], cwd: Path, env: Mapping[str, str], *, network
     """The paths a command is told of; they stay where they are, whatever is private around them."""
     words = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
     named = {_absolute(word) for word in words if word.startswith("/") and "\0" not in word}
-    named |= {_absolute(cwd), LAUNCHER.parent, PYTHON, Path(sys.base_prefix)}
+    named |= {_absolute(cwd), OURS, PYTHON, Path(sys.base_prefix)}
     if folder := _virtual_environment(command[0]):
         named |= {folder, *(path.resolve() for path in (folder / "bin").glob("python*"))}
     if network:

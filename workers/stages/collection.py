@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 
 from tta_tasks import snapshot
-from tta_tasks.errors import TtaError
+from tta_tasks.errors import Cancelled
 from tta_tasks.models import (
     CollectionRequest,
     CollectionResult,
@@ -93,7 +93,7 @@ class _Trials:
             self._known[choice] = run_suite(work)
             shutil.rmtree(work.root.parent, ignore_errors=True)
             if self._context.cancelled():  # what was cut short must not pass for a verdict
-                raise TtaError("The run was cancelled.")
+                raise Cancelled("The run was cancelled.")
         return self._known[choice]
 
     def judged(self, choice: Choice, request: CollectionRequest) -> tuple[GateOutcome, ...]:

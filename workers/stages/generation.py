@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import EngineFailed, TtaError, UnknownEngine
+from tta_tasks.errors import Cancelled, EngineFailed, UnknownEngine
 from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
@@ -23,6 +24,7 @@ from tta_tasks.models import (
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
 from workers.acceptance import Acceptance, accept
 from workers.context import Context
+from workers.finish import in_own_style, unite
 from workers.placement import place_tests
 from workers.suite import run_suite
 
@@ -41,7 +43,7 @@ def run(request: GenerationRequest, context: Context) -> GenerationResult:
     Raises:
         UnknownEngine: The engine is not installed, or cannot work here.
         TransientError: An engine may work later.
-        TtaError: The run was cancelled.
+        Cancelled: The run was cancelled.
     """
     engines = _engines(request.engine)
     with context.workspace(request) as workspace:
@@ -91,7 +93,7 @@ def _baseline(request: GenerationRequest, context: Context, workspace: Workspace
 
 def _stop_if_cancelled(context: Context) -> None:
     if context.cancelled():  # what was cut short must not pass for a verdict
-        raise TtaError("The run was cancelled.")
+        raise Cancelled("The run was cancelled.")
 
 
 @dataclass
@@ -173,7 +175,7 @@ class _Search:
         acceptance = accept(
             self.workspace,
             self.request.module,
-            [*self._kept(), *candidates],
+            self._with_kept(candidates),
             baseline=self.baseline,
             seed=self.request.seed,
         )
@@ -184,14 +186,23 @@ class _Search:
         if self.best is None or acceptance.coverage_after.percent >= self.best.coverage_after.percent:
             self.best = acceptance
 
-    def _kept(self) -> Iterator[CandidateTests]:
-        for path, source in (self.best.files if self.best else {}).items():
-            yield CandidateTests(path, source, self._criteria.get(path, {}))
+    def _with_kept(self, candidates: Sequence[CandidateTests]) -> list[CandidateTests]:
+        """What was kept so far and what is new; in one file where the same engine made both."""
+        files = dict(self.best.files) if self.best else {}
+        for new in candidates:
+            older = next((path for path in files if _stem(path) == _stem(new.path)), None)
+            united = unite(files[older], new.source) if older is not None else None
+            if older is not None and united is not None:
+                files[older] = united
+                self._criteria[older] = {**self._criteria.get(older, {}), **new.criteria}
+            else:
+                files[new.path] = new.source
+        return [CandidateTests(path, source, self._criteria.get(path, {})) for path, source in files.items()]
 
 
 def _result(search: _Search, context: Context) -> GenerationResult:
     request, best = search.request, search.best
-    files = dict(best.files) if best else {}
+    files = in_own_style(search.workspace, best.files) if best and best.files else {}
     root = PurePosixPath(request.component.root)
     placed = {(root / path).as_posix(): source for path, source in files.items()}
     failed = bool(search.errors) and not search.contributors
@@ -209,6 +220,11 @@ def _result(search: _Search, context: Context) -> GenerationResult:
         rounds=search.rounds,
         threshold_met=search.met,
     )
+
+
+def _stem(path: str) -> str:
+    """A test file's path without the number that sets it apart from the one of an earlier round."""
+    return re.sub(r"_\d+(?=(_test)?\.py$)", "", path)
 
 
 def _error(error: EngineFailed) -> ErrorInfo:

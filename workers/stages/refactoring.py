@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import EngineFailed, TtaError, UnknownEngine
+from tta_tasks.errors import Cancelled, EngineFailed, UnknownEngine
 from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
 from tta_tasks.protocols import Refactorer, Workspace
 from workers import tooling
@@ -33,7 +33,7 @@ def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
         verify = Verification(before, work, _baseline(request, context))
         outcome = engine.refactor(work, verify)
         if context.cancelled():  # what was cut short must not pass for a verdict
-            raise TtaError("The run was cancelled.")
+            raise Cancelled("The run was cancelled.")
         if reason := verify():
             raise EngineFailed(f"The refactoring by {engine.name!r} was not kept: it {reason}.")
         patch = patches.diff(before.root, work.root, only=_sources(work))

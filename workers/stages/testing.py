@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tta_tasks.errors import TtaError
+from tta_tasks.errors import Cancelled
 from tta_tasks.models import ErrorInfo, Status, SuiteReport, TestingRequest, TestingResult
 from tta_tasks.protocols import Workspace
 from workers.context import Context
@@ -13,13 +13,13 @@ def run(request: TestingRequest, context: Context) -> TestingResult:
     """Run the suite with coverage; tests that fail make the result a failed one, with the failures in it.
 
     Raises:
-        TtaError: The run was cancelled.
+        Cancelled: The run was cancelled.
     """
     with context.workspace(request) as workspace:
         context.progress("running the tests")
         suite = run_suite(workspace)
         if context.cancelled():  # what was cut short must not pass for a failure of the tests
-            raise TtaError("The run was cancelled.")
+            raise Cancelled("The run was cancelled.")
         return TestingResult(
             status=Status.COMPLETED if suite.green else Status.FAILED,
             error=None if suite.green else _error(suite),

@@ -1,0 +1,82 @@
+"""The last touch on accepted tests: one file for each module and engine, in the repository's own style."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from tta_tasks.protocols import Workspace
+from workers import tooling
+
+
+def unite(first: str, second: str) -> str | None:
+    """One test file out of two: the docstring of the first, the imports of both, then the tests of both.
+
+    Returns:
+        The source, or ``None`` when both define something of the same name.
+    """
+    one, other = _Parts.of(first), _Parts.of(second)
+    if one.names & other.names:
+        return None
+    imports = one.imports + [line for line in other.imports if line not in one.imports]
+    return "\n\n".join(part for part in (one.docstring, "\n".join(imports), one.body, other.body) if part) + "\n"
+
+
+def in_own_style(workspace: Workspace, files: Mapping[str, str]) -> dict[str, str]:
+    """The files, fixed and formatted by ruff as the repository configures it; what ruff refuses stays as it is.
+
+    Args:
+        workspace: The tree; it is left as it was.
+        files: Path relative to the project folder -> source.
+    """
+    paths = {workspace.project / path: path for path in files}
+    made = []
+    try:
+        for path, name in paths.items():
+            made += [folder for folder in path.parents if not folder.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[name], encoding="utf-8")
+        names = tooling.names(workspace, paths)
+        tooling.ruff(workspace, "check", "--fix", "--exit-zero", "--quiet", "--extend-select=I", *names)
+        tooling.ruff(workspace, "format", "--quiet", *names)
+        return {name: path.read_text(encoding="utf-8") for path, name in paths.items()}
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in sorted(set(made), key=lambda folder: len(folder.parts), reverse=True):
+            folder.rmdir()
+
+
+class _Parts:
+    """A test file in three parts."""
+
+    def __init__(self, docstring: str, imports: list[str], body: str, names: frozenset[str]) -> None:
+        self.docstring = docstring
+        self.imports = imports
+        self.body = body
+        self.names = names
+
+    @classmethod
+    def of(cls, source: str) -> _Parts:
+        tree, lines = ast.parse(source), source.splitlines()
+        rest = list(tree.body)
+        docstring = ""
+        if rest and isinstance(rest[0], ast.Expr) and ast.get_docstring(tree) is not None:
+            docstring = ast.get_source_segment(source, rest.pop(0)) or ""
+        imports = []
+        while rest and isinstance(rest[0], ast.Import | ast.ImportFrom):
+            imports.append(ast.get_source_segment(source, rest.pop(0)) or "")
+        body = "\n".join(lines[_first_line(rest[0]) - 1 :]) if rest else ""
+        return cls(docstring, imports, body, frozenset(name for node in rest for name in _defined(node)))
+
+
+def _first_line(node: ast.stmt) -> int:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return node.lineno
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    return [name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)]
