@@ -58,22 +58,18 @@ class _Parts:
 
     @classmethod
     def of(cls, source: str) -> _Parts:
-        tree, lines = ast.parse(source), source.splitlines()
-        rest = list(tree.body)
+        tree = ast.parse(source)
+        rest, head = list(tree.body), 0
         docstring = ""
-        if rest and isinstance(rest[0], ast.Expr) and ast.get_docstring(tree) is not None:
-            docstring = ast.get_source_segment(source, rest.pop(0)) or ""
+        if ast.get_docstring(tree) is not None:
+            docstring, head = ast.get_source_segment(source, rest[0]) or "", rest[0].end_lineno or 0
+            rest.pop(0)
         imports = []
         while rest and isinstance(rest[0], ast.Import | ast.ImportFrom):
-            imports.append(ast.get_source_segment(source, rest.pop(0)) or "")
-        body = "\n".join(lines[_first_line(rest[0]) - 1 :]) if rest else ""
+            imports.append(ast.get_source_segment(source, rest[0]) or "")
+            head = rest.pop(0).end_lineno or 0
+        body = "\n".join(source.splitlines()[head:]).strip("\n")
         return cls(docstring, imports, body, frozenset(name for node in rest for name in _defined(node)))
-
-
-def _first_line(node: ast.stmt) -> int:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return node.lineno
 
 
 def _defined(node: ast.stmt) -> list[str]:
