@@ -151,7 +151,9 @@ def oldest_waiting(task: TaskRecord) -> str | None:
             return task.id if channel.queue_declare(task.queue, passive=True).message_count else None
         number = queues.transport_priority(queues.Priority(task.priority), "redis")
         with channel.conn_or_acquire() as client:
-            found = client.lindex(channel._q_for_pri(task.queue, number), -1)  # noqa: SLF001 - kombu's naming of lists
+            # kombu prefixes the commands it uses itself, and LINDEX is none of them.
+            key = f"{channel.global_keyprefix}{channel._q_for_pri(task.queue, number)}"  # noqa: SLF001 - kombu's naming
+            found = client.lindex(key, -1)
     return cast("str", json.loads(found)["headers"]["id"]) if found else None
 
 
