@@ -44,6 +44,7 @@ def test_two_rounds_become_one_file() -> None:
     ]
     assert found == sorted(found)
     assert "@pytest.mark.parametrize" in united
+    assert "# A comment that belongs to the test.\ndef test_g" in united
     compile(united, "united.py", "exec")
 
 
