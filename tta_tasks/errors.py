@@ -6,6 +6,7 @@ The first fork is the caller's decision: try again, or not.
     ├── TransientError            try again later
     │   ├── BrokerUnavailable
     │   ├── QueueFull             too much is waiting already
+    │   ├── ModelUnavailable      no language model answers now
     │   └── StoreUnavailable
     └── PermanentError            trying again gives the same answer
         ├── Cancelled             nobody waits for it any more
@@ -59,6 +60,10 @@ class BrokerUnavailable(TransientError):
 
 class QueueFull(TransientError):
     """A queue has as many open tasks as it may have."""
+
+
+class ModelUnavailable(TransientError):
+    """No language model answers, or none may be asked now."""
 
 
 class StoreUnavailable(TransientError):

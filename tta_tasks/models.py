@@ -293,6 +293,30 @@ class Result(Model):
         return self.status is Status.COMPLETED
 
 
+class Usage(Model):
+    """What agents took for a piece of work."""
+
+    #: The models that answered, by their names in the registry.
+    models: tuple[str, ...] = ()
+    #: Answers of a model, and times an agent was set to work.
+    calls: int = 0
+    sittings: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(
+            models=tuple(dict.fromkeys((*self.models, *other.models))),
+            calls=self.calls + other.calls,
+            sittings=self.sittings + other.sittings,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
 class TestingResult(Result):
     """The baseline."""
 
@@ -343,6 +367,10 @@ class GenerationResult(Result):
     rounds: int = 0
     #: Whether ``coverage_threshold`` was reached.
     threshold_met: bool = False
+    #: What agents took for it.
+    usage: Usage = Usage()
+    #: What an engine could not do, where another did the work.
+    notes: tuple[str, ...] = ()
 
 
 class RefactoringStep(Model):
@@ -363,6 +391,8 @@ class RefactoringResult(Result):
     engine: str = ""
     steps: tuple[RefactoringStep, ...] = ()
     patch: Digest | None = None
+    usage: Usage = Usage()
+    notes: tuple[str, ...] = ()
 
 
 class GateOutcome(Model):

@@ -21,6 +21,7 @@ from tta_tasks.models import (
     ModuleCoverage,
     RefactoringStep,
     RejectedTest,
+    Usage,
 )
 
 
@@ -142,6 +143,11 @@ class Workspace:
     #: Says to whoever watches what is being done now.
     progress: Callable[[str], None] = field(default=lambda _message: None)
     cancelled: Callable[[], bool] = field(default=lambda: False)
+    #: The task and the run it works for; empty outside of them. An engine may keep what it began under the task's id.
+    task_id: str = ""
+    run_id: str = ""
+    #: Told what agents took, each time some of it is known.
+    spend: Callable[[Usage], None] = field(default=lambda _usage: None)
 
     @property
     def project(self) -> Path:
@@ -212,7 +218,10 @@ class GenerationJob:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Writes tests. Nobody's word is taken: what it proposes goes through acceptance."""
+    """Writes tests. Nobody's word is taken: what it proposes goes through acceptance.
+
+    One that needs longer than a search may say so by an attribute ``budget_s``: seconds it may take at least.
+    """
 
     name: str
     #: Part of the cache key: change it when the same request may give other tests.

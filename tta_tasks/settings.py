@@ -71,6 +71,28 @@ class Settings(BaseSettings):
     sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
     suite_timeout_s: float = Field(default=600.0, gt=0)
 
+    #: The model that agents ask, as litellm names it (``openai/gpt-5``), unless ``models_file`` says more. Its key is
+    #: read here or from a file, goes to an agent's process by its standard input, and nowhere else.
+    llm_model: str = ""
+    llm_api_key: SecretStr = SecretStr("")
+    llm_api_key_file: Path | None = None
+    llm_base_url: str = ""
+    #: TOML file of several models, see docs/how-to/use-openhands.md.
+    models_file: Path | None = None
+    #: Bounds of one task's agent: seconds of one sitting, model calls, tokens and US dollars of all its sittings.
+    agent_wall_s: float = Field(default=900.0, gt=0)
+    agent_calls: int = Field(default=80, ge=1)
+    agent_tokens: int = Field(default=3_000_000, ge=1)
+    agent_usd: float = Field(default=2.0, gt=0)
+    #: US dollars that all agents of one run may spend.
+    run_usd: float = Field(default=20.0, gt=0)
+    #: How long an agent's conversation is kept after its last use, and most bytes of all of them on this host.
+    conversation_keep_s: int = Field(default=24 * 3600, ge=60)
+    conversation_bytes: int = Field(default=2 << 30, gt=0)
+    #: Let agents run their commands where the sandbox can hide neither files nor processes from them. Only for hosts
+    #: that hold nothing but this worker; see docs/how-to/use-openhands.md.
+    agents_unconfined: bool = False
+
     @field_validator("broker_url", "result_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tta_tasks.cache import ResultCache
 from tta_tasks.connection import connect
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import Request, Result, TaskRecord
+from tta_tasks.models import Request, Result, TaskRecord, Usage
 from tta_tasks.protocols import ArtifactStore, Limits, Sandbox, Workspace
 from tta_tasks.settings import Settings, settings
 from tta_tasks.snapshot import SnapshotCache
@@ -32,6 +32,8 @@ class Context:
     task: TaskRecord
     ledger: Ledger
     settings: Settings = field(default_factory=settings)
+    #: What agents have taken for this task.
+    usage: Usage = Usage()
     _told_at: float = 0.0
 
     @cached_property
@@ -71,6 +73,10 @@ class Context:
         if now - self._told_at >= PROGRESS_EVERY_S:
             self._told_at = now
             self.ledger.progress(self.task, message)
+
+    def spend(self, usage: Usage) -> None:
+        """Take note of what agents took."""
+        self.usage += usage
 
     def cancelled(self) -> bool:
         """Whether nobody waits for this task any more."""
@@ -123,4 +129,7 @@ class Context:
             limits=Limits(wall_s=self.settings.suite_timeout_s, memory_bytes=self.settings.sandbox_memory_bytes),
             progress=self.progress,
             cancelled=self.cancelled,
+            task_id=self.task.id,
+            run_id=self.task.run_id or "",
+            spend=self.spend,
         )
