@@ -124,8 +124,8 @@ def test_every_kind_of_behaviour_is_pinned(shop: CandidateTests) -> None:
 
 
 def test_what_cannot_be_repeated_is_not_pinned(shop: CandidateTests) -> None:
-    """The date, the time and chance are found out; private functions are left alone."""
-    for name in ("today", "stamp", "lucky", "_private"):
+    """The date, the time, chance and the command line are found out; private functions are left alone."""
+    for name in ("today", "stamp", "lucky", "command_line", "_private"):
         assert f"{name}(" not in shop.source
 
 

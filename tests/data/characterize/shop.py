@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import random
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,10 @@ def stamp() -> float:
 
 def lucky() -> bool:
     return random.random() < 0.5
+
+
+def command_line() -> int:
+    return len(sys.argv)
 
 
 def order(names: set[str]) -> list[str]:

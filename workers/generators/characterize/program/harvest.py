@@ -119,6 +119,8 @@ class Harvest:
             kinds.append("index")
         parameter.kinds = kinds
         pool = self._default(parameter) + keyed[:40]
+        if parameter.name == "argv":
+            pool += values.command_lines(self.texts)[:60]
         interleaved = [self._of_kind(kind, texts, numbers) for kind in dict.fromkeys(kinds)]
         pool += [source for group in interleaved for source in group[:4]]
         pool += [source for group in interleaved for source in group[4:]]

@@ -95,6 +95,8 @@ def run(path: Path) -> None:
     home.mkdir(exist_ok=True)
     work.mkdir(exist_ok=True)
     os.environ.update(HOME=str(home), TMPDIR=str(home), HYPOTHESIS_STORAGE_DIRECTORY=str(home))
+    # Code that reads the command line must not hold in both modes, as a test has no command line of its own.
+    sys.argv[:] = ["program"] if job.mode == "explore" else ["program", f"file{job.seed}"]
     os.chdir(work)  # not to be written to: a test must not leave files where it runs
     faulthandler.enable()
     journal = Journal(folder / "journal")

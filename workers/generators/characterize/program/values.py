@@ -80,6 +80,14 @@ def with_keys(keys: list[str]) -> list[str]:
     return together + [f"{{{key!r}: {value}}}" for value in _UNDER_KEY for key in keys] if keys else []
 
 
+def command_lines(texts: list[str]) -> list[str]:
+    """Command lines for a ``main(argv)``: each word of the module alone, and with something after it."""
+    words = [text for text in texts if text and not any(character.isspace() for character in text)]
+    lines = [["--help"], [], ["--version"], *([word] for word in words), *([word, "1"] for word in words)]
+    lines += [[option, "1 + 2"] for option in words if option.startswith("-")]
+    return [repr(line) for line in [*lines, ["1 + 2"], ["hello"], ["hello", "world"], ["--no-such-option"]]]
+
+
 def of_kind(kind: str) -> list[str]:
     """Expressions of a kind; ``value:X`` is X itself."""
     if kind.startswith("value:"):
