@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import time
@@ -124,8 +125,13 @@ class Worker:
 
     def start(self) -> None:
         """Start it; it takes its first task when it is ready."""
+        # What a worker that was killed left there goes with the next one.
+        temporary = self._state.absolute() / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
         environment = {
             **os.environ,
+            "TMPDIR": str(temporary),
             "TTA_BROKER_URL": self._broker.url,
             "TTA_STATE_DIR": str(self._state.absolute()),
             "TTA_TARGETS_FILE": os.environ.get("TTA_TARGETS_FILE") or str((self._state / TARGETS).absolute()),
