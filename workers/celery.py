@@ -21,6 +21,7 @@ __all__ = ["app"]
 log = logging.getLogger(__name__)
 
 app.conf.update(result_backend=quiet(settings().redis))
+app.Task.Request = "workers.request:Request"
 app.steps["consumer"].add(Lease)
 app.steps["worker"].add(Reconciling)
 

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.faults import Group
+from orchestrator.cli.flower import flower
 from orchestrator.cli.run import run, submit
 from orchestrator.cli.runs import cancel, list_, results, resume, retry, status, watch
 from orchestrator.cli.stack import down, up
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor):
+for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor, flower):
     main.add_command(command)

@@ -48,7 +48,8 @@ class Fleet:
         number = len(self.workers)
         argv = [
             *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", f"test-{number}@%h"),
-            *("--queues", ",".join(queues), "--concurrency", str(slots), "--without-gossip", "--without-mingle"),
+            *("--queues", ",".join(queues), "--concurrency", str(slots), "--task-events"),
+            *("--without-gossip", "--without-mingle"),
         ]
         log = (self.folder / f"worker-{number}.log").open("wb")
         with log:

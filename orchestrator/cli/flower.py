@@ -1,0 +1,55 @@
+"""``tta flower``: Flower for whichever broker is configured, the local stack's included."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from tta_tasks.errors import SettingsError
+from tta_tasks.settings import settings
+
+CONFIG = Path(__file__).parents[1] / "flowerconfig.py"
+#: A password shorter than this is as good as none.
+MIN_PASSWORD = 12
+
+
+@click.command()
+@click.option("--address", envvar="TTA_FLOWER_ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", envvar="TTA_FLOWER_PORT", type=click.IntRange(1, 65535), default=5555, show_default=True)
+def flower(address: str, port: int) -> None:
+    """Start Flower: workers and tasks in the browser, to look at and not to touch.
+
+    It asks for the user TTA_FLOWER_USER (tta, if not set) and the password TTA_FLOWER_PASSWORD, and does not start
+    without one. TTA_FLOWER_DB names a file that keeps over a restart what it has seen.
+    """
+    credentials()
+    chosen = settings()
+    if find_spec("flower") is None:
+        raise SettingsError("Flower is not installed here.", "Install it: pip install 'tta-tasks[flower]'.")
+    if not chosen.broker:
+        raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
+    click.echo(f"Flower: http://{address}:{port}/", err=True)
+    argv = [sys.executable, "-m", "celery", "--app", "tta_tasks", "flower", f"--conf={CONFIG}"]
+    argv += [f"--address={address}", f"--port={port}"]
+    os.execv(sys.executable, argv)  # noqa: S606 - becomes it, so that signals reach it
+
+
+def credentials() -> str:
+    """User and password, as basic authentication has them.
+
+    Raises:
+        SettingsError: No password is set, or one that does not protect.
+    """
+    user = os.environ.get("TTA_FLOWER_USER") or "tta"
+    password = os.environ.get("TTA_FLOWER_PASSWORD", "")
+    if len(password) < MIN_PASSWORD:
+        problem = f"a password of {len(password)} characters" if password else "no password"
+        raise SettingsError(
+            f"Flower does not start with {problem}: it shows what every worker does.",
+            f"Set TTA_FLOWER_PASSWORD to {MIN_PASSWORD} characters or more; `openssl rand -base64 18` makes one.",
+        )
+    return f"{user}:{password}"

@@ -1,0 +1,73 @@
+"""What is told of a task that a worker has: to Flower and everyone else who listens to Celery's events.
+
+In Celery's eyes every task succeeds, as a fault is a result (:mod:`tta_tasks.tasks`). Whoever watches the events wants
+to know how it really ended, on which queue it came, and what a person calls it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from celery.worker import request
+
+from tta_tasks.models import Status
+from tta_tasks.queues import ROUTES
+
+#: Shown of a task that was published with its request, instead of the request.
+UNNAMED: Final = "('with its own request',)"
+#: What a declared task answers, as Celery writes it: not quite Python, for want of escapes.
+ANSWER: Final = re.compile(r"'status': '(?P<status>\w+)'(?:, 'error': '(?P<error>.*?)'?\}?$)?", re.DOTALL)
+
+
+class Request(request.Request):
+    """A task's message at a worker."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+        super().__init__(*args, **kwargs)
+        shown: str = self._argsrepr  # type: ignore[has-type]
+        if self.name in ROUTES and "{" in shown:
+            self._argsrepr = UNNAMED
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002, ANN401 - Celery's own
+        """Send an event that tells the queue the message came from, and the end the task really took.
+
+        Each event names its task: whoever began to listen late must know, too, what has ended.
+        """
+        fields |= {"name": self.name, "args": self._argsrepr, "routing_key": self.queue}
+        if type == "task-succeeded" and self.name in ROUTES:
+            told = true_end(fields["result"])
+            if told is None:
+                return  # a copy: the task itself is still to end
+            type, more = told  # noqa: A001
+            fields |= more
+        super().send_event(type, **fields)
+
+    def info(self, safe: bool = True) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002 - Celery's own
+        """Describe the message for remote control: never with its arguments, only with what stands for them."""
+        return super().info(safe=True)
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue it came from."""
+        return str(self.delivery_info.get("routing_key") or ROUTES.get(self.name, ""))
+
+
+def true_end(result: str) -> tuple[str, dict[str, Any]] | None:
+    """The event that tells how a declared task ended, from the text of what it answered.
+
+    Returns:
+        The event's type and what it says; ``None`` when the task has not ended.
+    """
+    answer = ANSWER.search(result)
+    status = Status(answer["status"]) if answer else Status.COMPLETED
+    error = (answer["error"] if answer else "") or status.value
+    match status:
+        case Status.COMPLETED:
+            return "task-succeeded", {"result": status.value}
+        case Status.FAILED:
+            return "task-failed", {"result": status.value, "exception": error, "traceback": None}
+        case Status.SKIPPED | Status.CANCELLED:
+            return "task-revoked", {"result": error, "terminated": False, "signum": None, "expired": False}
+        case _:
+            return None
