@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tta_tasks.protocols import Workspace
 from workers import tooling
@@ -23,7 +25,10 @@ def unite(first: str, second: str) -> str | None:
 
 
 def in_own_style(workspace: Workspace, files: Mapping[str, str]) -> dict[str, str]:
-    """The files, fixed and formatted by ruff as the repository configures it; what ruff refuses stays as it is.
+    """The files, fixed and formatted by ruff as the repository configures it.
+
+    A rule that is broken all the same is switched off at the top of the file: a test that pins what the code does may
+    have to say ``not a != b``.
 
     Args:
         workspace: The tree; it is left as it was.
@@ -39,12 +44,33 @@ def in_own_style(workspace: Workspace, files: Mapping[str, str]) -> dict[str, st
         names = tooling.names(workspace, paths)
         tooling.ruff(workspace, "check", "--fix", "--exit-zero", "--quiet", "--extend-select=I", *names)
         tooling.ruff(workspace, "format", "--quiet", *names)
-        return {name: path.read_text(encoding="utf-8") for path, name in paths.items()}
+        broken = _broken_rules(workspace, names)
+        return {
+            name: _excused(path.read_text(encoding="utf-8"), broken.get(path.resolve(), ()))
+            for path, name in paths.items()
+        }
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
         for folder in sorted(set(made), key=lambda folder: len(folder.parts), reverse=True):
             folder.rmdir()
+
+
+def _broken_rules(workspace: Workspace, names: Sequence[str]) -> dict[Path, list[str]]:
+    done = tooling.ruff(workspace, "check", "--exit-zero", "--quiet", "--output-format=json", *names)
+    try:
+        findings = json.loads(done.stdout)
+    except ValueError:
+        return {}  # ruff says why when the gate asks it
+    rules: dict[Path, list[str]] = {}
+    for finding in findings:
+        rules.setdefault(Path(finding["filename"]).resolve(), []).append(finding["code"] or "")
+    return rules
+
+
+def _excused(source: str, rules: Iterable[str]) -> str:
+    codes = ", ".join(sorted({rule for rule in rules if rule[:1].isupper()}))
+    return f"# ruff: noqa: {codes}\n{source}" if codes else source
 
 
 class _Parts:

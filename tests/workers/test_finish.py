@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
+from pathlib import Path
 
-from workers.finish import unite
+from tta_tasks.models import Component
+from tta_tasks.protocols import Workspace
+from workers.finish import in_own_style, unite
+from workers.sandbox import detect_sandbox
 
 FIRST = '''"""Tests of a."""
 
@@ -57,3 +62,26 @@ def test_same_names_stay_apart() -> None:
             assert VALUE
     """)
     assert unite(helper, "VALUE = 2\n") is None
+
+
+def test_files_follow_the_repository_s_style(tmp_path: Path) -> None:
+    """Fixed and formatted as configured; what stays is switched off by name, and the tree is as it was."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (tmp_path / "scratch").mkdir()
+    (project / "pyproject.toml").write_text(
+        '[tool.ruff]\nline-length = 60\nlint.select = ["E", "I", "SIM"]\nformat.quote-style = "single"\n'
+    )
+    work = Workspace(
+        root=project,
+        component=Component(name="a", modules=()),
+        python=Path(sys.executable),
+        sandbox=detect_sandbox(),
+        scratch=tmp_path / "scratch",
+    )
+    source = 'import sys\nimport os\n\n\ndef test_a():\n    assert not os.sep != "/" or sys.path\n'
+    styled = in_own_style(work, {"tests/unit/test_a.py": source})["tests/unit/test_a.py"]
+    assert styled == (
+        "# ruff: noqa: SIM202\nimport os\nimport sys\n\n\ndef test_a():\n    assert not os.sep != '/' or sys.path\n"
+    )
+    assert [path.name for path in project.iterdir()] == ["pyproject.toml"]
