@@ -72,7 +72,7 @@ class Tasks:
 
 
 def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks:
-    """The tasks that ``plan`` takes, each told which results it needs."""
+    """The tasks that ``plan`` takes, each told which results it needs; those of the largest modules come first."""
     common: dict[str, Any] = {"run_id": plan.id, "snapshot": plan.snapshot}
     component = plan.component
 
@@ -96,7 +96,7 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
                 seed=generation.seed,
             )
         )
-        for module in component.modules
+        for module in sorted(component.modules, key=lambda module: -module.size)
     ]
     header.append(
         record(

@@ -99,12 +99,10 @@ def floor_s(spans: Sequence[Span], slots: int) -> float:
     return round(sum(durations(Stage.TESTING, Stage.COLLECTION, *_DEPLOYMENTS)) + middle, 3)
 
 
-def slots_used(spans: Iterable[Span]) -> int:
-    """How many worker slots generation is known to have had: workers seen, or tasks at once if those were more."""
-    modules = [span for span in spans if span.stage is Stage.GENERATION]
-    workers = {span.worker for span in modules if span.worker}
-    at_once = (sum(other.started_s <= span.started_s < other.finished_s for other in modules) for span in modules)
-    return max(len(workers), *at_once, 1)
+def slots_of(record: RunRecord) -> int:
+    """How many tasks at once the workers that generated can do together."""
+    slots = {task.worker: task.slots for task in record.tasks if task.stage is Stage.GENERATION and task.worker}
+    return max(sum(slots.values()), 1)
 
 
 def _start(record: RunRecord) -> float:

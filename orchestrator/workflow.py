@@ -24,7 +24,7 @@ from tta_tasks import publishing, stack
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import UsageError
 from tta_tasks.ledger import GRACE_S
-from tta_tasks.models import GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target
+from tta_tasks.models import Component, GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.snapshot import Snapshot, take
@@ -68,7 +68,7 @@ def prepare(spec_file: Path, options: RunOptions, limits: Settings) -> Prepared:
     repository = options.repository
     if not repository.is_dir():
         raise UsageError(f"The repository {repository} is not a folder.", "Name one with --repo.")
-    component = find_component(repository, name=options.component, spec=spec, root=options.root)
+    component = _measured(repository, find_component(repository, name=options.component, spec=spec, root=options.root))
     target = options.target or spec.target or Target.STAGING
     table = component_table(repository, component)
     gates = plan_gates(table, target, options.coverage if options.coverage is not None else spec.coverage)
@@ -94,6 +94,14 @@ def prepare(spec_file: Path, options: RunOptions, limits: Settings) -> Prepared:
     tasks = canvas.tasks_of(plan, generation, options.priority)
     plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
     return Prepared(plan, tasks, snapshot)
+
+
+def _measured(repository: Path, component: Component) -> Component:
+    """The component with the sizes of its modules."""
+    project = repository / component.root
+    sizes = {module: (project / module.path).stat().st_size for module in component.modules}
+    modules = tuple(module.model_copy(update={"size": size}) for module, size in sizes.items())
+    return component.model_copy(update={"modules": modules})
 
 
 def submit(prepared: Prepared, client: TaskClient) -> str:

@@ -89,6 +89,8 @@ class Module(Model):
     name: str
     #: Its file, relative to the component's project folder.
     path: RelativePath
+    #: Bytes of its file; the larger, the longer its tests take to write.
+    size: int = 0
 
 
 class Component(Model):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from orchestrator.report.model import CriterionSummary, ModuleSummary, ReleaseSummary, Report, StageSummary
-from orchestrator.timeline import floor_s, measured_s, slots_used, spans_of, stage_timings
+from orchestrator.timeline import floor_s, measured_s, slots_of, spans_of, stage_timings
 from tta_tasks.models import (
     CollectionResult,
     DeploymentRequest,
@@ -42,7 +42,7 @@ def build_report(record: RunRecord, slots: int | None = None) -> Report:
     """
     plan = record.plan
     spans = spans_of(record)
-    slots = slots or slots_used(spans)
+    slots = slots or slots_of(record)
     testing = _result(record.tasks, TestingResult)
     collection = _result(record.tasks, CollectionResult)
     refactoring = _result(record.tasks, RefactoringResult)

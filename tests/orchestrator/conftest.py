@@ -94,6 +94,7 @@ class Made:
                 started_at=None if result.status is Status.QUEUED else NOW + start,
                 finished_at=NOW + start + duration if result.status.terminal else None,
                 worker="" if result.status is Status.QUEUED else worker,
+                slots=0 if result.status is Status.QUEUED else 1,
                 attempts=0 if result.status is Status.QUEUED else 1,
                 request=request,
                 result=result if result.status.terminal else None,

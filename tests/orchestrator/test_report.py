@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from orchestrator.report import Report, build_report, to_html, to_junit, to_markdown, write_reports
 from orchestrator.report.wording import change, percent, seconds
-from orchestrator.timeline import Span, floor_s, measured_s, slots_used, spans_of
+from orchestrator.timeline import Span, floor_s, measured_s, slots_of, spans_of
 from tta_tasks.models import Mode, RunRecord, Stage, Status
 
 MakeRun = Callable[..., RunRecord]
@@ -77,11 +77,10 @@ def test_the_floor_is_the_longest_way_through_the_run() -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_measured_time_is_never_below_the_floor(make_run: MakeRun, mode: Mode) -> None:
-    """The slots a run is seen to have used make its floor a bound that it kept."""
+    """The slots of the workers that took part make the floor a bound that the run kept."""
     record = make_run(modules=7, mode=mode)
-    spans = spans_of(record)
-    assert slots_used(spans) == (2 if mode is Mode.ASYNC else 1)
-    assert 0 < floor_s(spans, slots_used(spans)) <= measured_s(record)
+    assert slots_of(record) == (2 if mode is Mode.ASYNC else 1)
+    assert 0 < floor_s(spans_of(record), slots_of(record)) <= measured_s(record)
 
 
 def test_the_critical_path_leads_back_through_what_was_waited_for(make_run: MakeRun) -> None:
