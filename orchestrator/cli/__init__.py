@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.engines import engines
 from orchestrator.cli.faults import Group
 from orchestrator.cli.flower import flower
 from orchestrator.cli.run import run, submit
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor, flower):
+for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor, engines, flower):
     main.add_command(command)
