@@ -15,6 +15,7 @@ from tta_tasks.errors import (
     TtaError,
     UsageError,
 )
+from tta_tasks.settings import settings
 
 OK: Final = 0
 FAILED: Final = 1
@@ -29,6 +30,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
         """Run the chosen command."""
         try:
+            if not {*ctx.help_option_names} & {*ctx.args}:
+                settings()  # a wrong variable is told here, in our words and without its value
             return super().invoke(ctx)
         except TtaError as error:
             say(error.message, error.hint)
