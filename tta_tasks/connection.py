@@ -11,10 +11,14 @@ from tta_tasks.errors import StoreUnavailable
 from tta_tasks.settings import Settings
 
 
-def connect(settings: Settings) -> redis.Redis:
-    """A client of the Redis of ``settings``, with a pool of connections. Connects on first use."""
+def connect(settings: Settings, url: str = "") -> redis.Redis:
+    """A client of the Redis of ``settings``, or of the one at ``url``, with a pool. Connects on first use."""
     return redis.Redis.from_url(
-        settings.redis, socket_connect_timeout=5, socket_timeout=30, health_check_interval=25, retry_on_timeout=True
+        url or settings.redis,
+        socket_connect_timeout=5,
+        socket_timeout=30,
+        health_check_interval=25,
+        retry_on_timeout=True,
     )
 
 

@@ -2,11 +2,12 @@
 
 On Redis a message that is not acknowledged within the visibility timeout is delivered again, however healthy its worker
 is. With a timeout longer than any task, work of a dead host would wait as long. So the timeout is short, and a worker
-renews what it holds three times within it: its messages in the broker, and its running tasks in the ledger.
+renews what it holds three times within it: its messages in the broker, its running tasks and itself in the ledger.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -16,7 +17,7 @@ from celery.worker import state
 
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.ledger import Ledger
-from tta_tasks.queues import ROUTES
+from tta_tasks.queues import NAMES, ROUTES
 from tta_tasks.settings import settings
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,16 @@ class Lease(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Begin to renew."""
         every = settings().visibility_timeout_s / 3
+        self._renew(consumer)
         self._timer = consumer.timer.call_repeatedly(every, self._renew, (consumer,))
 
-    def stop(self, consumer: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
+    def stop(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Stop renewing; what is still held goes to another worker within the timeout."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        with contextlib.suppress(StoreUnavailable):  # it will be missed soon enough
+            self._ledger.absent(consumer.hostname, _queues(consumer), _slots(consumer))
 
     def _renew(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         channel = consumer.task_consumer.channel
@@ -50,8 +54,17 @@ class Lease(bootsteps.StartStopStep):
         held = [(request.id, ROUTES[request.name]) for request in state.active_requests if request.name in ROUTES]
         try:
             self._ledger.renew(held, consumer.hostname)
+            self._ledger.present(consumer.hostname, _queues(consumer), _slots(consumer))
         except StoreUnavailable as error:
             log.warning("Leases were not renewed: %s", error)
+
+
+def _queues(consumer: Any) -> list[str]:  # noqa: ANN401 - Celery's own
+    return [name for name in consumer.app.amqp.queues.consume_from if name in NAMES]
+
+
+def _slots(consumer: Any) -> int:  # noqa: ANN401 - Celery's own
+    return int(consumer.controller.concurrency or 1)
 
 
 def renew_messages(channel: Any) -> int:  # noqa: ANN401 - kombu's Redis channel

@@ -9,23 +9,23 @@ other tasks. A copy too many does no harm: a task that has ended, or is being do
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import redis
 from celery import bootsteps
 
 from tta_tasks import queues
-from tta_tasks.celery import app
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
 from tta_tasks.ledger import GRACE_S, Ledger
 from tta_tasks.models import Status, TaskRecord
 from tta_tasks.publishing import publish
+from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.tasks import failed
 
@@ -48,6 +48,7 @@ class Reconciler:
         self._ledger = ledger
         self._redis = client
         self._settings = settings
+        self._fleet = Fleet(ledger, settings)
         self._every = settings.reconcile_interval_s
 
     def elected(self, name: str) -> bool:
@@ -116,7 +117,9 @@ class Reconciler:
         Queues are first in, first out, within a priority: when even the oldest message there came later than this one
         should have, this one is gone.
         """
-        oldest = oldest_waiting(task)
+        if self._settings.transport != "redis":
+            return bool(waiting_at_rabbitmq(task.queue))
+        oldest = self._fleet.oldest(task.queue, Priority(task.priority))
         if oldest is None:
             return False
         try:
@@ -128,33 +131,13 @@ class Reconciler:
 
     def _again(self, task: TaskRecord, why: str) -> None:
         log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
-        self._ledger.requeue(task, f"again: {why}", due=time.time() + GRACE_S)
+        self._ledger.requeue(task, f"again: {why}", due=time.time() + GRACE_S, lost=True)
         publish([task])
 
     def _end(self, task: TaskRecord, why: str) -> None:
         log.error("%s %s (%s): %s", task.name, task.id, task.label, why)
         self._ledger.bury(task, why)
         self._ledger.finish(task, failed(task.request, TtaError(why)))
-
-
-def waiting_since(task: TaskRecord, needs: Iterable[TaskRecord]) -> float:
-    """When the task's message should have been published."""
-    return max([task.published_at or task.submitted_at, *(need.finished_at or 0.0 for need in needs)])
-
-
-def oldest_waiting(task: TaskRecord) -> str | None:
-    """Id of the oldest message in the task's queue, at its priority; ``None`` when none waits there."""
-    with app.connection_for_read() as connection:
-        channel: Any = connection.default_channel
-        if not hasattr(channel, "_q_for_pri"):
-            # RabbitMQ tells how many wait, not which.
-            return task.id if channel.queue_declare(task.queue, passive=True).message_count else None
-        number = queues.transport_priority(queues.Priority(task.priority), "redis")
-        with channel.conn_or_acquire() as client:
-            # kombu prefixes the commands it uses itself, and LINDEX is none of them.
-            key = f"{channel.global_keyprefix}{channel._q_for_pri(task.queue, number)}"  # noqa: SLF001 - kombu's naming
-            found = client.lindex(key, -1)
-    return cast("str", json.loads(found)["headers"]["id"]) if found else None
 
 
 class Reconciling(bootsteps.StartStopStep):

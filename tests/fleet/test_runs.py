@@ -160,8 +160,10 @@ def test_inspect_shows_tasks_on_their_queues(fleet: Fleet, eventually: Callable[
     run_id = fleet.submit(["one_waits"], priority=Priority.HIGH)
     eventually(lambda: "generate one_waits" in running(fleet, run_id))
     active = [task for tasks in (app.control.inspect(timeout=3).active() or {}).values() for task in tasks]
-    shown = [(t["name"], t["delivery_info"]["routing_key"], t["delivery_info"]["priority"], t["args"]) for t in active]
-    assert ("tta_tasks.generate_tests", "openhands", 3, []) in shown
+    shown: list[tuple[object, ...]] = [
+        (t["name"], t["delivery_info"]["routing_key"], t["delivery_info"]["priority"], t["args"]) for t in active
+    ]
+    assert ("tta_tasks.generate_tests", "openhands", 3, "('generate one_waits',)") in shown
     fleet.client.cancel_run(run_id)
     fleet.ended(run_id)
 

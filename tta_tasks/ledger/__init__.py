@@ -2,12 +2,15 @@
 
 Every task is written here before it is published. Keys, each expiring ``retention_s`` after its last change:
 
-    <prefix>run:<id>       hash    plan, cancelled
+    <prefix>run:<id>       hash    plan, cancelled, created_at, tasks left, failed
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
+    <prefix>running:<queue>  zset  those of them that a worker is doing, by the end of their lease
+    <prefix>workers:<queue>  zset  "<slots> <node name>" of the workers on it, by when they are due to be heard of again
     <prefix>dead           list    tasks that were given up, newest first, bounded
+    <prefix>counters       hash    what became of all tasks (counters.py), bounded
 
 A task's status only moves forward, and its first terminal status is final: transitions are Lua scripts
 (``scripts.py``), so that a message delivered twice cannot make two ends.
@@ -25,7 +28,7 @@ from pydantic import TypeAdapter
 
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing
-from tta_tasks.ledger import scripts
+from tta_tasks.ledger import counters, scripts
 from tta_tasks.models import AnyRequest, AnyResult, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.settings import Settings
 
@@ -87,7 +90,8 @@ class Ledger:
                 arguments: list[Any] = [task.id, due, keep, *(part for pair in _to_hash(task).items() for part in pair)]
                 self._accept(keys=[self._task_key(task.id), self._open_key(task.queue)], args=arguments, client=pipe)
             if plan is not None:
-                pipe.hset(self._run_key(plan.id), mapping={"plan": plan.model_dump_json(), "cancelled": 0})
+                facts: dict[Any, Any] = {"cancelled": 0, "created_at": plan.created_at, "left": len(tasks)}
+                pipe.hset(self._run_key(plan.id), mapping=facts | {"plan": plan.model_dump_json()})
                 pipe.expire(self._run_key(plan.id), keep)
                 pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
                 pipe.zremrangebyrank(f"{self._prefix}runs", 0, -self._settings.max_runs - 1)
@@ -116,19 +120,24 @@ class Ledger:
             redelivered: Whether the broker delivers its message again, because whoever held it has lost it.
         """
         until = time.time() + self.lease_s
-        return self._moved(task, Status.RUNNING, worker=worker, payload=str(slots), due=until, again=redelivered)
+        counted = counters.started(task, redelivered=redelivered)
+        return self._moved(
+            task, Status.RUNNING, counted, worker=worker, payload=str(slots), due=until, again=redelivered
+        )
 
     def progress(self, task: TaskRecord, message: str) -> None:
         """Record what ``task`` is doing now."""
-        self._moved(task, "progress", payload=message[:200])
+        self._moved(task, "progress", {}, payload=message[:200])
 
-    def requeue(self, task: TaskRecord, why: str, due: float) -> Move:
+    def requeue(self, task: TaskRecord, why: str, due: float, *, lost: bool = False) -> Move:
         """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``."""
-        return self._moved(task, Status.QUEUED, payload=why[:200], due=due)
+        counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
+        return self._moved(task, Status.QUEUED, counted, payload=why[:200], due=due)
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
         """Record how ``task`` ended; ``False`` when it had already ended, and the first end stays."""
-        return self._moved(task, result.status, worker=worker, payload=result.model_dump_json()) is Move.MOVED
+        counted = counters.ended(task, result)
+        return self._moved(task, result.status, counted, worker=worker, payload=result.model_dump_json()) is Move.MOVED
 
     @property
     def lease_s(self) -> float:
@@ -140,8 +149,25 @@ class Ledger:
         until, keep = time.time() + self.lease_s, self._settings.retention_s
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
-                keys = [self._task_key(task_id), self._open_key(queue)]
+                keys = [self._task_key(task_id), self._open_key(queue), self._running_key(queue)]
                 self._renew(keys=keys, args=[task_id, worker, until, keep], client=pipe)
+            pipe.execute()
+
+    def present(self, worker: str, queues: Iterable[str], slots: int) -> None:
+        """Record that ``worker`` takes tasks of ``queues``, ``slots`` at once, and will say so again within a lease."""
+        now = time.time()
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zremrangebyscore(self._workers_key(queue), "-inf", now)
+                pipe.zadd(self._workers_key(queue), {f"{slots} {worker}": now + self.lease_s})
+                pipe.expire(self._workers_key(queue), self._settings.retention_s)
+            pipe.execute()
+
+    def absent(self, worker: str, queues: Iterable[str], slots: int) -> None:
+        """Record that ``worker`` takes no more tasks."""
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zrem(self._workers_key(queue), f"{slots} {worker}")
             pipe.execute()
 
     # -- what the reconciler looks after -----------------------------------------------------------------------------
@@ -162,6 +188,7 @@ class Ledger:
         """Do not look after a task whose record has expired."""
         with translated(self._url):
             self._redis.zrem(self._open_key(queue), task_id)
+            self._redis.zrem(self._running_key(queue), task_id)
 
     def open_tasks(self, queue: str) -> int:
         """How many tasks of ``queue`` wait or run."""
@@ -175,6 +202,7 @@ class Ledger:
             pipe.lpush(f"{self._prefix}dead", letter)
             pipe.ltrim(f"{self._prefix}dead", 0, MAX_DEAD - 1)
             pipe.expire(f"{self._prefix}dead", self._settings.retention_s)
+            pipe.hincrby(f"{self._prefix}counters", f"dead:{task.stage}", 1)
             pipe.execute()
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -269,12 +297,22 @@ class Ledger:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _moved(
-        self, task: TaskRecord, new: str, *, worker: str = "", payload: str = "", due: float = 0.0, again: bool = False
+        self,
+        task: TaskRecord,
+        new: str,
+        counted: dict[str, float],
+        *,
+        worker: str = "",
+        payload: str = "",
+        due: float = 0.0,
+        again: bool = False,
     ) -> Move:
         stream = task.run_id or task.id
         keys = [self._task_key(task.id), self._open_key(task.queue), f"{self._prefix}events:{stream}"]
+        keys += [f"{self._prefix}counters", self._running_key(task.queue), self._run_key(task.run_id or "")]
         arguments: list[Any] = [task.id, stream, self._settings.max_events, self._settings.retention_s]
         arguments += [repr(time.time()), str(new), worker, payload, repr(due), int(again)]
+        arguments += [part for pair in counted.items() for part in pair]
         with translated(self._url):
             return Move(cast("bytes", self._move(keys=keys, args=arguments)).decode())
 
@@ -286,6 +324,12 @@ class Ledger:
 
     def _open_key(self, queue: str) -> str:
         return f"{self._prefix}open:{queue}"
+
+    def _running_key(self, queue: str) -> str:
+        return f"{self._prefix}running:{queue}"
+
+    def _workers_key(self, queue: str) -> str:
+        return f"{self._prefix}workers:{queue}"
 
 
 def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: ANN401 - RESP2 and RESP3 nest differently
