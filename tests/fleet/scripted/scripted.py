@@ -14,7 +14,10 @@ from tta_tasks.tasks import RESULTS
 def perform(task: TaskRecord, ledger: Ledger) -> Result:
     """Do what the name says, then complete."""
     request = task.request
-    what = request.module.name if isinstance(request, GenerationRequest) else f"{request.component.name}_{task.stage}"
+    if isinstance(request, GenerationRequest):
+        what, more = request.module.name, {"module": request.module}
+    else:
+        what, more = f"{request.component.name}_{task.stage}", {}
     attempts = ledger.task(task.id).attempts
     if what.endswith("fails") or what == f"broken_{task.stage}":
         raise EngineFailed("It gave up.", "Try another one.")
@@ -31,4 +34,4 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         return RESULTS[request.kind](status=Status.CANCELLED)
     if what.endswith("outlasts"):
         time.sleep(8)
-    return RESULTS[request.kind](status=Status.COMPLETED)
+    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **more})
