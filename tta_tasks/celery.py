@@ -66,6 +66,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = Celery("tta_tasks", include=["tta_tasks.tasks"], set_as_current=False)
+app = Celery("tta_tasks", include=["tta_tasks.tasks", "tta_tasks.canary"], set_as_current=False)
 # Read on first use, not on import: a producer may set the environment up first.
 app.add_defaults(lambda: configuration(settings()))

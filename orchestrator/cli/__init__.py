@@ -10,9 +10,12 @@ from orchestrator.cli.doctor import doctor
 from orchestrator.cli.engines import engines
 from orchestrator.cli.faults import Group
 from orchestrator.cli.flower import flower
+from orchestrator.cli.metrics import metrics
 from orchestrator.cli.run import run, submit
 from orchestrator.cli.runs import cancel, list_, results, resume, retry, status, watch
 from orchestrator.cli.stack import down, up
+from orchestrator.cli.top import top
+from orchestrator.cli.worker import health, worker
 
 EPILOG = """
 Exit codes: 0 all went well; 1 a stage or a gate failed; 2 wrong use (spec, component, options, settings); 3 broker or
@@ -34,5 +37,11 @@ def main() -> None:
     """
 
 
-for command in (run, submit, list_, status, watch, results, cancel, resume, retry, up, down, doctor, engines, flower):
+COMMANDS = (
+    *(run, submit, list_, status, watch, results, cancel, resume, retry),
+    *(up, down, doctor, engines),
+    *(worker, health, top, flower, metrics),
+)
+
+for command in COMMANDS:
     main.add_command(command)

@@ -1,0 +1,90 @@
+"""``tta worker`` and ``tta health``: one worker of a fleet, and whether it does its work."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+import click
+
+from tta_tasks import canary
+from tta_tasks.errors import BrokerUnavailable, SettingsError
+from tta_tasks.fleet import Fleet, FleetState
+from tta_tasks.ledger import Ledger
+from tta_tasks.queues import NAMES
+from tta_tasks.settings import Settings, settings
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True, type=click.Choice([*NAMES, "all"]))
+@click.option("-j", "--slots", envvar="TTA_SLOTS", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--log-level", envvar="TTA_LOG_LEVEL", default="INFO", show_default=True)
+def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
+    """Start a worker on QUEUES that does SLOTS tasks at once.
+
+    On SIGTERM it takes nothing more and ends; what it is doing after 10 s goes back to its queue, for another worker.
+    """
+    _connected()
+    chosen = NAMES if "all" in queues else queues
+    # A name of its own, also where replicas share a host's name.
+    node = f"{'all' if 'all' in queues else '-'.join(queues)}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+    _node_file().parent.mkdir(parents=True, exist_ok=True)
+    _node_file().write_text(node, encoding="utf-8")
+    argv = [
+        *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", node),
+        *("--queues", ",".join(chosen), "--concurrency", str(slots), "--loglevel", log_level, "--task-events"),
+        *("--without-gossip", "--without-mingle"),
+    ]
+    # Celery's warm shutdown would wait for the end of every task; its soft one does not.
+    os.execve(sys.executable, argv, {**os.environ, "REMAP_SIGTERM": "SIGQUIT"})  # noqa: S606 - becomes it
+
+
+@click.command()
+@click.argument("queue", type=click.Choice(NAMES))
+@click.option(
+    "--here", is_flag=True, help="Also that the worker that was started on this host, or in this container, is on it."
+)
+@click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds.")
+def health(queue: str, here: bool, timeout: float) -> None:  # noqa: FBT001
+    """Say whether tasks of QUEUE are done, by having one done.
+
+    A queue whose workers are all busy, and show it, is healthy, too. Exit code 3 when it is not.
+    """
+    chosen = _connected()
+    fleet = Fleet(Ledger.connect(chosen), chosen)
+    if here and (missing := _missing(queue, fleet.look())):
+        raise BrokerUnavailable(
+            f"Worker {missing} is not on {queue}.", "See its log: it starts, or has lost the broker."
+        )
+    if canary.answered(queue, timeout):
+        click.echo(f"{queue}: tasks are done")
+    elif canary.busy(queue, fleet.look()):
+        click.echo(f"{queue}: all slots are busy")
+    else:
+        raise BrokerUnavailable(
+            f"Nobody took a task from {queue} within {timeout:g} s.", f"Start a worker: `tta worker {queue}`."
+        )
+
+
+def _connected() -> Settings:
+    chosen = settings()
+    if not chosen.broker:
+        raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
+    return chosen
+
+
+def _missing(queue: str, state: FleetState) -> str:
+    """The name of this host's worker, where it is not heard of on ``queue``."""
+    try:
+        name = _node_file().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "(none was started here)"
+    on_queue = next(found for found in state.queues if found.name == queue).workers
+    return "" if any(worker.name == name for worker in on_queue) else name
+
+
+def _node_file() -> Path:
+    return settings().state_dir / "node"
