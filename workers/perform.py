@@ -7,10 +7,13 @@ from tta_tasks.models import (
     CollectionRequest,
     DeploymentRequest,
     GenerationRequest,
+    GenerationResult,
     RefactoringRequest,
+    RefactoringResult,
     Result,
     TaskRecord,
     TestingRequest,
+    Usage,
 )
 from workers import keys
 from workers.context import Context
@@ -28,11 +31,17 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
     if key is not None and (known := context.cache.get(key)) is not None:
         result: Result = RESULT.validate_python(known)
         if context.holds(result):
-            return result.model_copy(update={"cached": True})
+            return _cached(result)
     result = _run(task, context)
-    if key is not None and result.ok:
+    # What an engine could not do this time, it may do the next.
+    if key is not None and result.ok and not getattr(result, "notes", ()):
         context.cache.put(key, result.model_dump(mode="json"))
     return result
+
+
+def _cached(result: Result) -> Result:
+    taken = {"usage": Usage()} if isinstance(result, GenerationResult | RefactoringResult) else {}
+    return result.model_copy(update={"cached": True, **taken})
 
 
 def _run(task: TaskRecord, context: Context) -> Result:

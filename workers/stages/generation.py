@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import Cancelled, EngineFailed, UnknownEngine
+from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
@@ -35,6 +35,10 @@ FIRST_SHARE = 0.6
 LEAST_S = 1.0
 #: Name of an engine -> what its files are called; the others' bear its name.
 LABELS = {"characterize": "characterization"}
+#: The order in which ``auto`` asks engines; the others follow. The next one is asked where the threshold is not met.
+ORDER = ("openhands", "characterize")
+#: Does the work when no model can be used, even where agents were insisted on.
+FALLBACK = "characterize"
 
 
 def run(request: GenerationRequest, context: Context) -> GenerationResult:
@@ -50,12 +54,14 @@ def run(request: GenerationRequest, context: Context) -> GenerationResult:
         search = _Search(request, workspace, _baseline(request, context, workspace))
         for engine in engines:
             search.ask(engine)
+        if not search.contributors and any(isinstance(error, ModelUnavailable) for error in search.errors):
+            search.ask(plugins.load(plugins.GENERATORS, FALLBACK)())
         _stop_if_cancelled(context)
         return _result(search, context)
 
 
 def _engines(name: str) -> list[Generator]:
-    """The engines to ask, in order; the embedded one first.
+    """The engines to ask, in order.
 
     Raises:
         UnknownEngine: None of them can work here.
@@ -73,8 +79,8 @@ def _engines(name: str) -> list[Generator]:
     return able
 
 
-def _rank(name: str) -> tuple[bool, str]:
-    return name not in LABELS, name
+def _rank(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER)), name
 
 
 def _baseline(request: GenerationRequest, context: Context, workspace: Workspace) -> SuiteReport:
@@ -107,7 +113,7 @@ class _Search:
     #: Engines that proposed something.
     contributors: list[str] = field(default_factory=list)
     rejected: dict[tuple[str, str], RejectedTest] = field(default_factory=dict)
-    errors: list[EngineFailed] = field(default_factory=list)
+    errors: list[TtaError] = field(default_factory=list)
     rounds: int = 0
     _criteria: dict[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -125,7 +131,7 @@ class _Search:
 
     def ask(self, engine: Generator) -> None:
         """Have ``engine`` propose tests, round after round, as long as that helps."""
-        left = self.request.budget_s
+        left = max(self.request.budget_s, getattr(engine, "budget_s", 0.0))
         for round_ in range(1, MOST_ROUNDS + 1):
             if self.met or (left < LEAST_S and round_ > 1) or self.workspace.cancelled():
                 return
@@ -155,7 +161,7 @@ class _Search:
         )
         try:
             return engine.generate(job)
-        except EngineFailed as error:
+        except (EngineFailed, ModelUnavailable) as error:
             self.errors.append(error)
             return ()
 
@@ -219,6 +225,8 @@ def _result(search: _Search, context: Context) -> GenerationResult:
         patch=context.store.put(_patch(placed)) if placed else None,
         rounds=search.rounds,
         threshold_met=search.met,
+        usage=context.usage,
+        notes=() if failed else tuple(f"{error.message}" for error in search.errors),
     )
 
 
@@ -227,7 +235,7 @@ def _stem(path: str) -> str:
     return re.sub(r"_\d+(?=(_test)?\.py$)", "", path)
 
 
-def _error(error: EngineFailed) -> ErrorInfo:
+def _error(error: TtaError) -> ErrorInfo:
     return ErrorInfo(type=type(error).__name__, message=error.message, hint=error.hint)
 
 

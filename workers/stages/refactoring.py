@@ -6,15 +6,17 @@ import shutil
 from dataclasses import replace
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import Cancelled, EngineFailed, UnknownEngine
+from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
-from tta_tasks.protocols import Refactorer, Workspace
+from tta_tasks.protocols import Refactorer, RefactoringOutcome, Workspace
 from workers import tooling
 from workers.context import Context
 from workers.verification import Verification
 
-#: What ``auto`` stands for.
-DEFAULT_ENGINE = "embedded"
+#: What ``auto`` stands for: the first that can work here.
+ORDER = ("openhands", "embedded")
+#: Does the work when no model can be used, even where agents were insisted on.
+FALLBACK = "embedded"
 
 
 def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
@@ -31,7 +33,7 @@ def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
         work.scratch.mkdir()
         shutil.copytree(before.root, work.root, symlinks=True)
         verify = Verification(before, work, _baseline(request, context))
-        outcome = engine.refactor(work, verify)
+        engine, outcome, notes = _refactored(engine, work, verify, insisted=request.engine != "auto")
         if context.cancelled():  # what was cut short must not pass for a verdict
             raise Cancelled("The run was cancelled.")
         if reason := verify():
@@ -42,15 +44,32 @@ def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
             engine=f"{engine.name} {engine.version}",
             steps=outcome.steps,
             patch=context.store.put(patch) if patch else None,
+            usage=context.usage,
+            notes=notes,
         )
 
 
 def _engine(name: str) -> Refactorer:
-    wanted = DEFAULT_ENGINE if name == "auto" else name
-    engine: Refactorer = plugins.load(plugins.REFACTORERS, wanted)()
-    if reason := engine.available():
-        raise UnknownEngine(f"The refactorer {wanted!r} cannot work on this host: {reason}.")
-    return engine
+    reason = ""
+    for wanted in ORDER if name == "auto" else (name,):
+        engine: Refactorer = plugins.load(plugins.REFACTORERS, wanted)()
+        if not (reason := engine.available()):
+            return engine
+    raise UnknownEngine(f"The refactorer {wanted!r} cannot work on this host: {reason}.")
+
+
+def _refactored(
+    engine: Refactorer, work: Workspace, verify: Verification, *, insisted: bool
+) -> tuple[Refactorer, RefactoringOutcome, tuple[str, ...]]:
+    """What ``engine`` did, or the fallback in its place; and what to say of that."""
+    forgiven: tuple[type[TtaError], ...] = (ModelUnavailable,) if insisted else (ModelUnavailable, EngineFailed)
+    try:
+        return engine, engine.refactor(work, verify), ()
+    except forgiven as error:
+        if engine.name == FALLBACK:
+            raise
+        instead: Refactorer = plugins.load(plugins.REFACTORERS, FALLBACK)()
+        return instead, instead.refactor(work, verify), (error.message,)
 
 
 def _baseline(request: RefactoringRequest, context: Context) -> SuiteReport | None:

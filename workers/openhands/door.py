@@ -1,0 +1,74 @@
+"""What a runner may ask of the worker, by a Unix socket in a folder that only its sandbox sees."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import secrets
+import socketserver
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+#: Longest question, in bytes: a command may hold a whole file.
+MOST_BYTES = 4 << 20
+
+Answer = Callable[[Mapping[str, Any]], Mapping[str, object]]
+
+
+class Door(socketserver.ThreadingUnixStreamServer):
+    """Answers questions, each on a connection and in a thread of its own.
+
+    Args:
+        path: Where the socket is made.
+        answers: Operation -> what answers it.
+    """
+
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
+        self.path = path
+        #: Shown with each question.
+        self.token = secrets.token_hex(16)
+        self.answers = answers
+        super().__init__(str(path), _Question)
+
+    @contextmanager
+    def opened(self) -> Iterator[Door]:
+        """Answer as long as the block lasts; at its end, no answer is being worked on."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="door")
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's own
+        """Note a question that could not be answered; the runner sees its connection end."""
+        log.error("A question of an agent's runner could not be answered", exc_info=True)  # noqa: LOG014 - one is being handled
+
+
+class _Question(socketserver.StreamRequestHandler):
+    server: Door
+
+    def handle(self) -> None:
+        line = self.rfile.readline(MOST_BYTES)
+        try:
+            question = json.loads(line)
+        except ValueError:
+            return
+        if not hmac.compare_digest(str(question.pop("token", "")), self.server.token):
+            return
+        answer = self.server.answers[question.pop("op")](question)
+        try:
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):  # the runner was ended meanwhile
+            return

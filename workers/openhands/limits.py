@@ -1,0 +1,192 @@
+"""What a fleet shares of a model, in Redis: places for agents, requests a minute, a circuit breaker, a run's money."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import redis
+from limits import RateLimitItemPerMinute
+from limits.storage import RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+from pybreaker import STATE_CLOSED, STATE_OPEN, CircuitBreaker, CircuitBreakerError, CircuitRedisStorage
+
+from tta_tasks.connection import connect, translated
+from tta_tasks.errors import ModelUnavailable
+from tta_tasks.settings import Settings
+from workers.openhands.outcome import ModelFault
+
+#: An agent whose worker has died gives its place back after this many seconds.
+LEASE_S = 30.0
+#: Seconds between two looks for a free place or turn, on average.
+LOOK_S = 0.5
+#: Failures in a row that open a model's breaker, and seconds until somebody may try it again.
+FAILURES, REST = 3, timedelta(seconds=60)
+#: Longest time a trial is believed to be going on.
+TRIAL_S = 120
+
+# No library keeps a bounded number of expiring places: a sorted set of holders by the end of their lease.
+# KEYS: the places.  ARGV: holder, number of places, seconds of a lease.  Answers 1 when the holder has one.
+_TAKE: Final = """
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[3]) * 2)
+return 1
+"""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How a wait goes on, and when it does not."""
+
+    cancelled: Callable[[], bool]
+    progress: Callable[[str], None]
+    until: float
+
+    def pause(self, message: str) -> bool:
+        """Wait a little; answer whether there is a point in looking again."""
+        if self.cancelled() or time.monotonic() > self.until:
+            return False
+        self.progress(message)
+        time.sleep(LOOK_S * random.uniform(0.5, 1.5))  # noqa: S311 - only spreads the looks
+        return True
+
+
+class FleetLimits:
+    """The fleet's limits, by the name of a model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis
+        self._redis = connect(settings)
+        self._prefix = f"{settings.key_prefix}model:"
+        self._spent = f"{settings.key_prefix}spent:"
+        self._keep_s = settings.retention_s
+        self._take = self._redis.register_script(_TAKE)
+        storage = RedisStorage(
+            self._url, connection_pool=self._redis.connection_pool, key_prefix=f"{self._prefix}requests"
+        )
+        self._windows = MovingWindowRateLimiter(storage)
+
+    @contextmanager
+    def place(self, model: str, places: int, waiting: Waiting) -> Iterator[None]:
+        """One of a model's ``places`` for as long as the block lasts.
+
+        Raises:
+            ModelUnavailable: None became free in time.
+            StoreUnavailable: Redis does not answer.
+        """
+        key, holder = f"{self._prefix}places:{model}", uuid.uuid4().hex
+        while not self._taken(key, holder, places):
+            if not waiting.pause(f"waiting for a place at {model}"):
+                raise ModelUnavailable(f"All {places} places at the model {model!r} were taken.")
+        done = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(key, holder, places, done), name="lease")
+        renewal.start()
+        try:
+            yield
+        finally:
+            done.set()
+            renewal.join()
+            with translated(self._url):
+                self._redis.zrem(key, holder)
+
+    def turn(self, model: str, per_minute: int, waiting: Waiting) -> bool:
+        """Wait until one more request may be sent; answer whether it may be, before the wait had to end.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        if not per_minute:
+            return True
+        window = RateLimitItemPerMinute(per_minute)
+        while True:
+            with translated(self._url):
+                if self._windows.hit(window, model):
+                    return True
+            if not waiting.pause(f"waiting for {model}'s next minute"):
+                return False
+
+    def spend(self, run_id: str, usd: float) -> float:
+        """Add to what a run has spent; answer all of it, in US dollars.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        with translated(self._url), self._redis.pipeline() as pipe:
+            pipe.incrbyfloat(self._spent + run_id, usd)
+            pipe.expire(self._spent + run_id, self._keep_s)
+            return float(pipe.execute()[0])
+
+    def guarded(self, model: str, work: Callable[[], T]) -> T:
+        """Do ``work`` unless the model's breaker is open; a :class:`ModelFault` counts against the model.
+
+        After a rest one worker of the fleet tries; when it succeeds, the breaker closes for all.
+
+        Raises:
+            ModelUnavailable: The breaker is open, or another worker is trying.
+            StoreUnavailable: Redis does not answer.
+        """
+        breaker = self._breaker(model)
+        if breaker.current_state == STATE_CLOSED:
+            return self._called(breaker, model, work)
+        # The library lets everybody through once the rest is over; one is enough to find out.
+        trial = f"{self._prefix}trial:{model}"
+        with translated(self._url):
+            if not self._redis.set(trial, 1, nx=True, ex=TRIAL_S):
+                raise ModelUnavailable(f"The model {model!r} rests after failures, and another worker tries it.")
+        try:
+            return self._called(breaker, model, work)
+        finally:
+            with translated(self._url):
+                self._redis.delete(trial)
+
+    def open(self, model: str) -> None:
+        """Let nobody use a model for a while, after a failure that waiting will hardly mend."""
+        self._breaker(model).open()
+
+    def is_resting(self, model: str) -> bool:
+        """Whether nobody may use a model now."""
+        storage = self._breaker(model)._state_storage  # noqa: SLF001 - the library shows it nowhere else
+        opened_at = storage.opened_at
+        return bool(storage.state == STATE_OPEN and opened_at and datetime.now(UTC) < opened_at + REST)
+
+    def _taken(self, key: str, holder: str, places: int) -> bool:
+        with translated(self._url):
+            return bool(self._take(keys=[key], args=[holder, places, LEASE_S]))
+
+    def _renew(self, key: str, holder: str, places: int, done: threading.Event) -> None:
+        while not done.wait(LEASE_S / 3):
+            try:
+                # Lost, when Redis was away for long, it is taken again; the others have to see to the bound.
+                self._take(keys=[key], args=[holder, places, LEASE_S])
+            except redis.RedisError:
+                continue  # the next time, or the lease ends
+
+    def _called(self, breaker: CircuitBreaker, model: str, work: Callable[[], T]) -> T:
+        try:
+            return breaker.call(work)
+        except CircuitBreakerError as error:
+            raise ModelUnavailable(f"The model {model!r} rests after {FAILURES} failures.") from error
+
+    def _breaker(self, model: str) -> CircuitBreaker:
+        with translated(self._url):
+            storage = CircuitRedisStorage(STATE_CLOSED, self._redis, namespace=f"{self._prefix}breaker:{model}")
+        return CircuitBreaker(
+            fail_max=FAILURES,
+            reset_timeout=REST.total_seconds(),
+            state_storage=storage,
+            exclude=[lambda error: not isinstance(error, ModelFault)],
+            throw_new_error_on_trip=False,
+        )

@@ -1,0 +1,268 @@
+"""One sitting of one agent: its runner in the sandbox, its questions answered, what it takes kept account of."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tta_tasks.errors import Cancelled, EngineFailed, TransientError
+from tta_tasks.models import Usage
+from tta_tasks.protocols import Completed, Limits, Workspace
+from tta_tasks.settings import Settings
+from workers import scratch
+from workers.openhands.conversations import Conversation
+from workers.openhands.door import Door
+from workers.openhands.installation import engine_python
+from workers.openhands.jail import MOST_S, Jail
+from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.models import LanguageModel
+from workers.openhands.outcome import Outcome, outcome
+
+RUNNER = Path(__file__).with_name("runner.py")
+#: Seconds a runner may take beyond its own time, to come up and to leave.
+MARGIN_S = 45.0
+#: How often an agent is sent back in one sitting because its work does not hold.
+MOST_REFUSALS = 3
+#: litellm alone maps gigabytes.
+RUNNER_LIMITS = Limits(memory_bytes=24 << 30, processes=512, file_bytes=256 << 20, output_bytes=64 << 10)
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What an agent is asked for in one round."""
+
+    kind: Literal["generation", "refactoring"]
+    #: 1 to 5, the quality of model it takes.
+    difficulty: int
+    round: int
+    #: What it is told at the beginning of a conversation, and in a later round of one.
+    opening: str
+    feedback: str
+    #: What it may write to, in its copy of the tree.
+    writable: tuple[Path, ...]
+    #: Looks at its work in the jail; answers why it does not hold, for the agent, or an empty string.
+    check: Callable[[Jail], str]
+    wall_s: float
+
+
+@dataclass
+class Sitting:
+    """An agent at work with one model."""
+
+    workspace: Workspace
+    conversation: Conversation
+    brief: Brief
+    model: LanguageModel
+    settings: Settings
+    limits: FleetLimits
+    jail: Jail = field(init=False)
+    _key: str = field(init=False, repr=False)
+    _before: Usage = field(init=False)
+    _refusals: int = 0
+    _fault: TransientError | None = None
+    _over: bool = False
+
+    def __post_init__(self) -> None:
+        self._key = self.model.key(self.settings).get_secret_value()
+        self._before = self.conversation.usage()
+        tree, project = self.conversation.tree, self.conversation.tree / self.workspace.component.root
+        self.jail = Jail(
+            sandbox=self.workspace.sandbox,
+            tree=tree,
+            project=project,
+            writable=self.brief.writable,
+            notes=self.conversation.notes,
+            python=self.workspace.python,
+            env={"PYTHONPATH": str(project / self.workspace.component.import_root)},
+            limits=self.workspace.limits,
+            cancelled=lambda: self._over or self.workspace.cancelled(),
+        )
+
+    def run(self) -> Outcome:
+        """Let the agent work until it is done, or something ends it.
+
+        Raises:
+            ModelFault: The model is at fault.
+            EngineFailed: The agent broke down.
+            Cancelled: Nobody waits for it any more.
+            StoreUnavailable: What the fleet shares cannot be reached.
+        """
+        self._until = time.monotonic() + self.brief.wall_s
+        parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
+        answers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
+        with scratch.folder(parent) as folder, Door(folder / "door", answers).opened() as door:
+            try:
+                done = self._started(door)
+            finally:
+                self._over = True
+        said = self._said(done)
+        self._account(said)
+        if self._fault is not None:
+            raise self._fault
+        if done.stopped == "cancelled" or self.workspace.cancelled():
+            raise Cancelled("The run was cancelled.")
+        return outcome(self.model.name, said)
+
+    def _started(self, door: Door) -> Completed:
+        """The runner, after its end."""
+        python = engine_python()
+        if python is None:
+            raise EngineFailed("OpenHands is not installed here.", "Run `tta engines install openhands`.")
+        return self.workspace.sandbox.run(
+            [python, "-I", RUNNER],
+            cwd=self.conversation.tree,
+            writable=[door.path.parent, self.conversation.record, *self.brief.writable],
+            limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.brief.wall_s + MARGIN_S}),
+            stdin=json.dumps(self._job(door)) + "\n",
+            network=True,
+            cancelled=self.workspace.cancelled,
+        )
+
+    def _job(self, door: Door) -> Mapping[str, object]:
+        left = self.settings.agent_calls - self._before.calls
+        return {
+            "door": str(door.path),
+            "token": door.token,
+            "id": self.conversation.id,
+            "conversation": str(self.conversation.record),
+            "tree": str(self.conversation.tree),
+            "writable": [str(path) for path in self.brief.writable],
+            "round": self.brief.round,
+            "opening": self.brief.opening,
+            "feedback": self.brief.feedback,
+            "wall_s": self.brief.wall_s,
+            "calls": max(left, 1),
+            "usd": self.settings.agent_usd,
+            # Never shorter than what it waits for: a stop hook that is late lets the agent go.
+            "stop_timeout_s": int(MOST_S + MARGIN_S),
+            "model": {
+                **self.model.model_dump(include={"litellm", "base_url", "context", "timeout_s"}),
+                **self.model.model_dump(include={"retries", "retry_wait_s"}),
+                "key": self._key,
+                "input_usd": None if self.model.input_usd is None else self.model.input_usd / MILLION,
+                "output_usd": None if self.model.output_usd is None else self.model.output_usd / MILLION,
+            },
+        }
+
+    def _said(self, done: Completed) -> dict[str, Any]:
+        """The runner's result; made up where it did not come to one."""
+        try:
+            said: dict[str, Any] = json.loads(self._redacted(done.stdout.splitlines()[-1]))
+        except (IndexError, ValueError):
+            crash = self._redacted(done.stderr.strip())[-500:] or f"it ended with status {done.returncode}"
+            stopped = "time" if done.stopped == "time" else ""
+            return {"status": "crashed", "stopped": stopped, "error": {"code": "crash", "detail": crash}}
+        return said
+
+    def _redacted(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+    # -- what the runner asks --------------------------------------------------------------------------------------
+
+    def _call(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+        """May the model be called? Waits for its turn."""
+        try:
+            spent = self._account(question["totals"])
+            if self.workspace.cancelled():
+                return {"stop": "cancelled"}
+            if self._tokens() > self.settings.agent_tokens:
+                return {"stop": "tokens"}
+            if spent >= self.settings.run_usd:
+                return {"stop": "run"}
+            waiting = Waiting(self.jail.cancelled, self.workspace.progress, self._until)
+            allowed = self.limits.turn(self.model.name, self.model.requests_per_minute, waiting)
+        except TransientError as error:
+            self._fault = error
+            return {"stop": "fault"}
+        return {"stop": "" if allowed else "time"}
+
+    def _run(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+        """A command of the agent's terminal."""
+        if question.get("reset"):
+            self.jail.reset()
+            if not question["command"]:
+                return {"output": "[reset]", "exit_code": 0, "timed_out": False}
+        return self.jail.answer(str(question["command"]), question.get("timeout_s"))
+
+    def _stop(self, _question: Mapping[str, Any]) -> Mapping[str, object]:
+        """May the agent stop?"""
+        if self._refusals >= MOST_REFUSALS:
+            return {"ok": True}
+        reason = self.brief.check(self.jail)
+        self._refusals += bool(reason)
+        return {"ok": not reason, "reason": reason}
+
+    def _event(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+        """Something the agent does."""
+        arguments = " ".join(self._redacted(str(question["arguments"])).split())
+        self.workspace.progress(f"{self.model.name}: {question['tool']} {arguments}"[:160])
+        return {}
+
+    # -- account ---------------------------------------------------------------------------------------------------
+
+    def _account(self, totals: Mapping[str, Any]) -> float:
+        """Keep account of what the conversation has taken; answer what its run has spent, in US dollars."""
+        last = self.conversation.usage()
+        now = Usage(
+            models=tuple(dict.fromkeys((*last.models, self.model.name))),
+            sittings=self._before.sittings + 1,
+            # An attempt that was cut off may have lost the last of them.
+            calls=max(last.calls, int(totals.get("calls", 0))),
+            prompt_tokens=max(last.prompt_tokens, int(totals.get("prompt_tokens", 0))),
+            completion_tokens=max(last.completion_tokens, int(totals.get("completion_tokens", 0))),
+            cost_usd=max(last.cost_usd, float(totals.get("cost_usd", 0.0))),
+        )
+        self.conversation.take(now)
+        self.workspace.spend(difference(now, last))
+        return self.limits.spend(self.workspace.run_id or self.conversation.id, now.cost_usd - last.cost_usd)
+
+    def _tokens(self) -> int:
+        usage = self.conversation.usage()
+        return usage.prompt_tokens + usage.completion_tokens
+
+
+def difference(now: Usage, before: Usage) -> Usage:
+    """What was taken in between."""
+    return Usage(
+        models=now.models,
+        calls=now.calls - before.calls,
+        sittings=now.sittings - before.sittings,
+        prompt_tokens=now.prompt_tokens - before.prompt_tokens,
+        completion_tokens=now.completion_tokens - before.completion_tokens,
+        cost_usd=now.cost_usd - before.cost_usd,
+    )
+
+
+def changed(before: Path, after: Path, folders: Sequence[str]) -> dict[str, bytes]:
+    """Files below ``folders`` of ``after`` that are not so in ``before``: path relative to it -> content.
+
+    Symbolic links, and what is too large to be source, are no files.
+    """
+    found: dict[str, bytes] = {}
+    for folder in folders:
+        for file in sorted((after / folder).rglob("*.py") if (after / folder).is_dir() else [after / folder]):
+            name = file.relative_to(after)
+            if not _plain(file, after):
+                continue
+            content = file.read_bytes()
+            original = before / name
+            if not original.is_file() or original.read_bytes() != content:
+                found[name.as_posix()] = content
+    return found
+
+
+#: Bytes of the largest file that is taken for source.
+MOST_SOURCE = 1 << 20
+
+
+def _plain(file: Path, root: Path) -> bool:
+    """Whether it is a regular file, reached without a symbolic link."""
+    parts = [file, *(parent for parent in file.parents if parent.is_relative_to(root) and parent != root)]
+    return file.is_file() and not any(part.is_symlink() for part in parts) and file.stat().st_size <= MOST_SOURCE
