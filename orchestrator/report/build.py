@@ -27,6 +27,7 @@ from tta_tasks.models import (
     TaskRecord,
     TestFailure,
     TestingResult,
+    Usage,
     total_percent,
 )
 
@@ -77,6 +78,7 @@ def build_report(record: RunRecord, slots: int | None = None) -> Report:
         tests_accepted=sum(len(module.accepted) for module in modules),
         tests_rejected=sum(len(module.rejected) for module in modules),
         cached_tasks=sum(span.cached for span in spans),
+        usage=_usage(record.tasks),
         stages=stages,
         modules=modules,
         criteria=tuple(_criteria(record, modules)),
@@ -96,6 +98,12 @@ def _result(tasks: Iterable[TaskRecord], kind: type[R]) -> R | None:
 def _error(task: TaskRecord) -> str:
     error = task.result.error if task.result else None
     return f"{error.message} {error.hint}".strip() if error else ""
+
+
+def _usage(tasks: Iterable[TaskRecord]) -> Usage:
+    results = (task.result for task in tasks)
+    taken = (each.usage for each in results if isinstance(each, GenerationResult | RefactoringResult))
+    return sum(taken, Usage())
 
 
 def _duration(task: TaskRecord) -> float | None:
@@ -188,7 +196,9 @@ def _module(  # noqa: PLR0917 - what the stages before and after say of one modu
         threshold_met=result.threshold_met,
         duration_s=_duration(task),
         files=result.files,
-        note=f"Dropped in collection: {'; '.join(lost)}" if lost else _error(task),
+        note=f"Dropped in collection: {'; '.join(lost)}" if lost else _error(task) or " ".join(result.notes),
+        usage=result.usage,
+        rounds=result.rounds,
     )
 
 
@@ -247,6 +257,9 @@ def _warnings(record: RunRecord) -> Iterable[str]:
     yield from record.plan.warnings
     if not record.plan.criteria:
         yield "The spec lists no acceptance criteria, so no test is tied to one."
+    for task in record.tasks:
+        if isinstance(task.result, GenerationResult | RefactoringResult):
+            yield from (f"{task.label}: {note}" for note in task.result.notes)
     again = [task for task in record.tasks if task.attempts > 1]
     if again:
         yield f"Begun more than once: {', '.join(f'{task.label} ({task.attempts} times)' for task in again)}."

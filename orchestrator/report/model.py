@@ -16,6 +16,7 @@ from tta_tasks.models import (
     Status,
     Target,
     TestFailure,
+    Usage,
 )
 
 #: What nobody should take generated tests for.
@@ -58,8 +59,11 @@ class ModuleSummary(Model):
     duration_s: float | None
     #: Test files written.
     files: tuple[str, ...]
-    #: Why its tests are not in the collected tree, or why there are none.
+    #: Why its tests are not in the collected tree, why there are none, or what an engine could not do.
     note: str = ""
+    #: What agents took for it, and how often they were asked.
+    usage: Usage = Usage()
+    rounds: int = 0
 
 
 class CriterionSummary(Model):
@@ -123,6 +127,8 @@ class Report(Model):
     tests_rejected: int
     #: Tasks whose result was taken from an earlier, identical one.
     cached_tasks: int
+    #: What agents took for all of it.
+    usage: Usage = Usage()
 
     stages: tuple[StageSummary, ...]
     modules: tuple[ModuleSummary, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tta_tasks.models import Usage
+
 _MINUTE = 60
 _HOUR = 3600
 
@@ -51,3 +53,12 @@ def reason(code: str) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 test``, ``2 tests``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def usage(taken: Usage) -> str:
+    """``0.42 USD, 31 calls of gpt, 120,300 tokens``; empty where no agent was at work."""
+    if not taken.sittings:
+        return ""
+    tokens = taken.prompt_tokens + taken.completion_tokens
+    calls = counted(taken.calls, "call")
+    return f"{taken.cost_usd:.2f} USD, {calls} of {', '.join(taken.models) or 'no model'}, {tokens:,} tokens"

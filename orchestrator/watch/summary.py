@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.model import Report
-from orchestrator.report.wording import change, counted, percent, reason, seconds
+from orchestrator.report.wording import change, counted, percent, reason, seconds, usage
 from orchestrator.watch.style import glyph, spoken
 from tta_tasks.models import RefactoringStep, Status
 
@@ -56,6 +56,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     cached = f"; {counted(report.cached_tasks, 'task')} from the cache" if report.cached_tasks else ""
     floor = f"floor {seconds(report.floor_s)} on {counted(report.slots, 'slot')}"
     yield "time", f"{seconds(report.measured_s)}, {floor}{cached}"
+    if taken := usage(report.usage):
+        yield "agents", taken
     for warning in report.warnings:
         yield "note", warning
 
