@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import redis
-
-from tta_tasks.errors import StoreUnavailable
+from tta_tasks.connection import connect, translated
+from tta_tasks.settings import Settings
 
 #: Part of every key; raise it when what is stored changes its meaning.
 FORMAT = 1
@@ -50,18 +49,17 @@ def content_key(*, stage: str, version: str, request: Mapping[str, object], inpu
 
 
 class ResultCache:
-    """Results in Redis, forgotten when they were not asked for during ``ttl``.
+    """Results in Redis, forgotten when they were not asked for during ``TTA_RETENTION_S``.
 
     Args:
-        client: The Redis.
-        prefix: Put before ``result:<key>``.
-        ttl: Seconds.
+        settings: Which Redis, under which prefix, for how long.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, ttl: int) -> None:
-        self._redis = client
-        self._prefix = f"{prefix}result:"
-        self._ttl = ttl
+    def __init__(self, settings: Settings) -> None:
+        self._redis = connect(settings)
+        self._url = settings.redis
+        self._prefix = f"{settings.key_prefix}result:"
+        self._ttl = settings.retention_s
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The result stored under ``key``, whose expiry starts anew; ``None`` where there is none, or none readable.
@@ -69,10 +67,8 @@ class ResultCache:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        try:
+        with translated(self._url):
             stored = self._redis.getex(self._prefix + key, ex=self._ttl)
-        except redis.exceptions.RedisError as error:
-            raise _unavailable(error) from error
         try:
             result = json.loads(stored) if isinstance(stored, str | bytes) else None
         except ValueError:
@@ -85,12 +81,5 @@ class ResultCache:
         Raises:
             StoreUnavailable: Redis does not answer, or is full.
         """
-        try:
+        with translated(self._url):
             self._redis.set(self._prefix + key, json.dumps(dict(result)), ex=self._ttl)
-        except redis.exceptions.RedisError as error:
-            raise _unavailable(error) from error
-
-
-def _unavailable(error: redis.exceptions.RedisError) -> StoreUnavailable:
-    reason = str(error).rstrip(".")
-    return StoreUnavailable(f"The Redis for results cannot be used: {reason}.", "Check that it is up and has memory.")

@@ -241,13 +241,16 @@ class TaskClient:
     # -- stopping --------------------------------------------------------------------------------------------------
 
     def cancel_run(self, run_id: str) -> None:
-        """Stop a run: what waits ends at once, what runs at its next sign of life.
+        """Stop a run: what waits ends at once, what runs at its next sign of life; one that has ended stays as it is.
 
         Raises:
             RecordMissing: No such run, or it has expired.
         """
+        record = self.ledger.run(run_id)
+        if record.status.terminal:
+            return
         self.ledger.cancel(run_id)
-        for task in self.ledger.run(run_id).tasks:
+        for task in record.tasks:
             if task.status is Status.QUEUED:
                 self.cancel(task.id)
 

@@ -31,9 +31,14 @@ def translated(url: str) -> Iterator[None]:
         raise StoreUnavailable(
             f"Redis at {without_password(url)} refused the password or user.", "Check TTA_BROKER_URL / TTA_RESULT_URL."
         ) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise StoreUnavailable(
+            f"Redis at {without_password(url)} is full.",
+            "Raise its maxmemory, lower TTA_RETENTION_S, or keep artifacts elsewhere with TTA_ARTIFACT_URL.",
+        ) from error
     except redis.RedisError as error:
         raise StoreUnavailable(
-            f"Redis at {without_password(url)} does not answer: {error}.",
+            f"Redis at {without_password(url)} does not answer: {str(error).rstrip('.')}.",
             "Is it running, and is TTA_BROKER_URL / TTA_RESULT_URL right?",
         ) from error
 

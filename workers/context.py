@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 from tta_tasks.cache import ResultCache
-from tta_tasks.connection import connect
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Request, Result, TaskRecord, Usage
 from tta_tasks.protocols import ArtifactStore, Limits, Sandbox, Workspace
@@ -44,7 +43,7 @@ class Context:
     @cached_property
     def cache(self) -> ResultCache:
         """Results by content."""
-        return ResultCache(connect(self.settings), self.settings.key_prefix, self.settings.retention_s)
+        return ResultCache(self.settings)
 
     @cached_property
     def snapshots(self) -> SnapshotCache:

@@ -164,9 +164,13 @@ class Worker:
         self.start()
 
     def stop(self) -> None:
-        """End it; what it was doing goes back to its queue."""
+        """End it at once: what it was doing is done again with the next stack.
+
+        Asked politely, it would end its pool first, and a task whose processes are taken away might still tell of a
+        failure.
+        """
         if self._child is not None:
-            self._child.stop(how=signal.SIGQUIT, grace_s=6.0)
+            self._child.stop(how=signal.SIGKILL, grace_s=5.0)
             self._child = None
 
     @property

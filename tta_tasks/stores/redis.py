@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from tta_tasks.errors import SettingsError, StoreUnavailable
+from tta_tasks.connection import translated
+from tta_tasks.errors import SettingsError
 from tta_tasks.stores import content
 
 #: Seconds to connect, and to wait for an answer; the largest artifact must fit into the latter.
@@ -52,26 +50,26 @@ class RedisStore:
         """See :meth:`ArtifactStore.put <tta_tasks.protocols.ArtifactStore.put>`."""
         digest = content.digest_of(content.within(data, self._max_bytes))
         if not self.has(digest):
-            with self._translated():
+            with translated(self._place):
                 self._redis.set(self._prefix + digest, data, ex=self._retention_s)
         return digest
 
     def get(self, digest: str) -> bytes:
         """See :meth:`ArtifactStore.get <tta_tasks.protocols.ArtifactStore.get>`; renews its expiry."""
         key = self._prefix + content.well_formed(digest)
-        with self._translated():
+        with translated(self._place):
             data = self._redis.getex(key, ex=self._retention_s)
         if not isinstance(data, bytes):
             raise content.missing(digest, self._place)
         if content.digest_of(data) != digest:
-            with self._translated():
+            with translated(self._place):
                 self._redis.delete(key)
             raise content.damaged(digest, self._place)
         return data
 
     def has(self, digest: str) -> bool:
         """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
-        with self._translated():
+        with translated(self._place):
             return bool(self._redis.expire(self._prefix + content.well_formed(digest), self._retention_s))
 
     def prune(self) -> int:
@@ -81,22 +79,3 @@ class RedisStore:
     def close(self) -> None:
         """Give back the connections."""
         self._redis.close()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.exceptions.OutOfMemoryError as error:
-            raise StoreUnavailable(
-                f"The Redis at {self._place} is full, so the artifact was not stored.",
-                "Raise its maxmemory, lower TTA_RETENTION_S, or keep artifacts elsewhere with TTA_ARTIFACT_URL.",
-            ) from error
-        except redis.exceptions.AuthenticationError as error:
-            raise StoreUnavailable(
-                f"The Redis at {self._place} refuses our credentials.", "Check user and password in its URL."
-            ) from error
-        except redis.exceptions.RedisError as error:
-            raise StoreUnavailable(
-                f"The Redis at {self._place} cannot be used for artifacts: {str(error).rstrip('.')}.",
-                "Check that it is up and writable.",
-            ) from error
