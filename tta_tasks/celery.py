@@ -35,6 +35,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": broker_options,
         "broker_connection_retry_on_startup": True,
         "broker_connection_timeout": 5,
+        # A Redis that refuses to write, its disk full, is waited for; without this it would end the worker.
+        "broker_channel_error_retry": True,
         "result_backend": settings.redis or None,
         "result_backend_transport_options": redis_options,
         "result_expires": settings.retention_s,

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import redis
 from celery.canvas import Signature
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from tta_tasks.celery import app
 from tta_tasks.connection import without_password
@@ -53,10 +54,10 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn kombu's fault into :class:`BrokerUnavailable`, without the broker's password."""
+    """Turn kombu's faults, and those it lets through, into :class:`BrokerUnavailable`, without the password."""
     try:
         yield
-    except OperationalError as error:
+    except (KombuError, redis.RedisError, OSError) as error:
         raise BrokerUnavailable(
             f"The broker at {without_password(settings().broker)} does not answer: {error}.",
             "Is it running, and is TTA_BROKER_URL right?",
