@@ -10,7 +10,7 @@ from concurrent.futures import Future
 import redis
 
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import StoreUnavailable, TtaError
+from tta_tasks.errors import RecordMissing, StoreUnavailable, TtaError
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Result
 from tta_tasks.settings import Settings
@@ -92,10 +92,19 @@ class Waiter:
                     healed = time.monotonic()
                     ended = list(self._expected)
                 for task_id in ended:
-                    self._read(task_id)
+                    self._answer(task_id)
             except (redis.RedisError, TtaError):
                 # Out of reach: whoever waits may have a timeout; we look again.
                 self._closed.wait(TICK_S)
+
+    def _answer(self, task_id: str) -> None:
+        try:
+            self._read(task_id)
+        except RecordMissing as error:
+            # It expired while it was waited for; the others are still to come.
+            future = self._drop(task_id)
+            if future is not None:
+                future.set_exception(error)
 
     def _read(self, task_id: str) -> None:
         record = self._ledger.task(task_id)
