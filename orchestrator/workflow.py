@@ -136,7 +136,7 @@ def resume(record: RunRecord, client: TaskClient) -> None:
     for task in record.tasks:
         gone = local is not None and not task.worker.startswith(f"local-{local.pid}@")
         if task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
-            client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S)
+            client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S, worker=task.worker)
     composed = canvas.compose(canvas.tasks_in(record.tasks), record.plan.mode, client.transport)
     with publishing.translated():
         composed.apply_async()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from pydantic import SecretStr
 
-from tta_tasks.errors import RecordMissing, StoreUnavailable
+from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
+from tta_tasks.errors import RecordMissing, StoreUnavailable
 from tta_tasks.ledger import Ledger, Move
 from tta_tasks.models import (
     Component,
@@ -102,7 +106,8 @@ def test_attempts_count_starts(ledger: Ledger) -> None:
     ledger.accept([task()], plan())
     ledger.start(task(), "w1")
     first = ledger.task("t1").started_at
-    ledger.start(task(), "w2", redelivered=True)
+    ledger.requeue(task(), "again", due=0.0, worker="w1", lost=True)
+    ledger.start(task(), "w2")
     again = ledger.task("t1")
     assert (again.started_at, again.attempts, again.worker) == (first, 2, "w2")
 
@@ -190,3 +195,92 @@ def test_unreachable_redis_is_one_error_without_the_password() -> None:
 def test_without_password(url: str, shown: str) -> None:
     """No part of user or password is left."""
     assert without_password(url) == shown
+
+
+def test_work_in_hand_is_not_begun_again(ledger: Ledger) -> None:
+    """While a worker holds a task nobody else begins it, even if the broker delivers its message again."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w1")
+    assert ledger.start(task(), "w2", redelivered=True) is Move.BUSY
+    assert ledger.task("t1").worker == "w1"
+
+
+def test_start_that_is_sent_twice_counts_once(ledger: Ledger, valkey: redis.Redis) -> None:
+    """A start whose answer was lost with its connection, and that is sent again, is one start and no stranger."""
+    ledger.accept([task()], plan())
+    sent: list[Move] = []
+    real = ledger._move
+
+    def twice(**arguments: Any) -> Any:  # noqa: ANN401 - as the script
+        real(**arguments)
+        return real(**arguments)
+
+    ledger._move = twice  # type: ignore[assignment]
+    sent.append(ledger.start(task(), "w1"))
+    assert sent == [Move.MOVED]
+    assert valkey.hget("tta:task:t1", "attempts") == b"1"
+
+
+def test_only_who_has_it_gives_it_back(ledger: Ledger) -> None:
+    """A worker that was taken for dead cannot put a task back that another one does by now; nor can the reconciler."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w2")
+    assert ledger.requeue(task(), "late", due=0.0, worker="w1") is Move.BUSY
+    assert ledger.requeue(task(), "again", due=0.0, lost=True) is Move.BUSY
+    assert ledger.task("t1").status is Status.RUNNING
+    assert ledger.requeue(task(), "again", due=0.0, worker="w2", lost=True) is Move.MOVED
+
+
+def test_losses_are_counted_apart_from_retries(ledger: Ledger) -> None:
+    """A task tried again after a fault has lost nothing; one whose process died has."""
+    ledger.accept([task()], plan())
+    ledger.start(task(), "w1")
+    ledger.requeue(task(), "again in 2 s", due=0.0, worker="w1")
+    ledger.start(task(), "w1")
+    ledger.requeue(task(), "its process was lost", due=0.0, worker="w1", lost=True)
+    assert (ledger.task("t1").attempts, ledger.losses("t1")) == (2, 1)
+
+
+def test_deadline_is_looked_after_however_alive_the_worker_is(ledger: Ledger) -> None:
+    """A task past its deadline is due though its worker renews its lease."""
+    late = task().model_copy(update={"deadline": time.time() + 0.2})
+    ledger.accept([late], plan())
+    ledger.start(late, "w1")
+    ledger.renew([(late.id, late.queue)], "w1")
+    time.sleep(0.3)
+    assert ledger.due(late.queue, 10) == ("t1",)
+
+
+def test_what_has_not_ended_does_not_expire(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Each look of the reconciler keeps an open task, and its run, for another retention."""
+    ledger.accept([task()], plan())
+    valkey.expire("tta:task:t1", 5)
+    valkey.expire("tta:run:r1", 5)
+    ledger.defer([(task(), time.time() + 60)])
+    assert min(valkey.ttl("tta:task:t1"), valkey.ttl("tta:run:r1")) > 1000
+
+
+def test_server_without_a_disk_is_not_waited_for(ledger: Ledger, valkey: redis.Redis) -> None:
+    """A server that keeps nothing on disk says so once, and is not asked again."""
+    ledger.secure()
+    ledger.secure()
+    assert valkey.info("commandstats")["cmdstat_waitaof"]["calls"] <= 1
+
+
+def test_handed_in_is_on_disk(tmp_path: Path) -> None:
+    """What was secured is there again after the server was killed."""
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        with redis.Redis.from_url(broker.url) as client:
+            ledger = Ledger(client, Settings(broker_url=SecretStr(broker.url)))
+            ledger.accept([task()], plan())
+            ledger.secure()
+        assert broker.child is not None
+        broker.child.process.kill()
+        broker.child.process.wait()
+        broker.start()
+        with redis.Redis.from_url(broker.url) as client:
+            assert client.hget("tta:task:t1", "status") == b"queued"
+    finally:
+        broker.stop()

@@ -136,6 +136,7 @@ class TaskClient:
             batch = records[start : start + publishing.BATCH]
             fresh = self.ledger.accept(batch)
             publishing.publish([record for record, new in zip(batch, fresh, strict=True) if new])
+        self.ledger.secure()
         return ids
 
     def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
@@ -148,6 +149,7 @@ class TaskClient:
         self.ledger.accept(tasks, plan)
         with publishing.translated():
             canvas.apply_async()
+        self.ledger.secure()
         return plan.id
 
     def retry(self, task_id: str) -> str:

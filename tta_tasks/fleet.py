@@ -148,10 +148,18 @@ class Fleet:
             yield Waiting(priority=priority, count=count, oldest_s=age)
 
     def oldest(self, queue: str, priority: Priority) -> str | None:
-        """Id of the oldest message in ``queue`` at ``priority``; ``None`` when none waits there. Of Redis only."""
+        """Id of the oldest message in ``queue`` at ``priority``; ``None`` when none waits there. Of Redis only.
+
+        Empty for what is no message of ours, however it came there.
+        """
         with connection.translated(self._settings.broker):
             found = cast("bytes | None", self._broker.lindex(self._list(queue, priority), -1))
-        return cast("str", json.loads(found)["headers"]["id"]) if found else None
+        if found is None:
+            return None
+        try:
+            return str(json.loads(found)["headers"]["id"])
+        except (ValueError, LookupError, TypeError):
+            return ""
 
     def _since(self, task_id: str) -> float | None:
         try:

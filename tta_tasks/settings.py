@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     max_runs: int = Field(default=1000, ge=1)
     #: Most events kept of one run.
     max_events: int = Field(default=10_000, ge=100)
+    #: How long handing in waits for the server's disk, where the server can tell (``WAITAOF``); 0 does not wait.
+    submit_fsync_timeout_s: float = Field(default=5.0, ge=0)
     #: Most tasks that wait or run on one queue; more are refused.
     max_queue_tasks: int = Field(default=20_000, ge=1)
     #: Largest request of one task, as JSON.

@@ -17,11 +17,12 @@ from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from pydantic import ValidationError
 
 from tta_tasks import plugins
 from tta_tasks.celery import app
-from tta_tasks.errors import Cancelled, RecordMissing, TransientError, TtaError
+from tta_tasks.errors import Cancelled, RecordMissing, TransientError, TtaError, UsageError
 from tta_tasks.ledger import GRACE_S, REQUEST, Ledger, Move
 from tta_tasks.models import (
     AnyRequest,
@@ -142,29 +143,66 @@ def failed(request: AnyRequest, error: BaseException, status: Status = Status.FA
 
 
 def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str, str]:
-    """Take a task from its message to its end in the ledger; answer only where that is."""
-    ledger = _ledger()
-    record = _accepted(ledger, str(task.request.id), request)
+    """Take a task from its message to its end in the ledger; answer only where that is.
+
+    Raises:
+        Ignore: The message is a copy, or nothing can be done about it now; no chord counts it. What the ledger has
+            accepted is published again.
+        Retry: A transient fault.
+    """
+    try:
+        ledger = _ledger()
+        return _done(ledger, task, _accepted(ledger, task, request))
+    except (RecordMissing, UsageError, TransientError) as error:
+        log.error("%s %s: %s", task.name, task.request.id, error)  # noqa: TRY400 - foreseen; one line is enough
+        raise Ignore from error
+
+
+def _done(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> dict[str, str]:
     needs = ledger.tasks(record.request.needs)
     if not all(need.status.terminal for need in needs):
-        return _reply(ledger, record)  # a copy that came too early; the one in time will follow
+        raise Ignore  # a copy that came too early; the one in time will follow
     worker = task.request.hostname or ""
     if (end := _unneeded(ledger, record, needs)) is not None:
         ledger.finish(record, end, worker)
         return _reply(ledger, record)
     slots = task.app.conf.worker_concurrency or 1
-    if ledger.start(record, worker, slots=slots, redelivered=_redelivered(task)) is not Move.MOVED:
-        return _reply(ledger, record)  # a copy of a message whose task has ended, or is being done
+    match ledger.start(record, worker, slots=slots, redelivered=_redelivered(task)):
+        case Move.BUSY | Move.UNKNOWN:
+            raise Ignore  # a copy, while somebody is at work
+        case Move.ENDED:
+            return _reply(ledger, record)
     try:
-        result = _given_up(ledger, record, task.request.retries) or _performed(ledger, record)
+        result = _given_up(ledger, record) or _performed(ledger, record)
     except TransientError as error:
         if task.request.retries < MAX_RETRIES:
-            delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
-            ledger.requeue(record, f"again in {delay:.0f} s: {error.message}", due=time.time() + delay + GRACE_S)
-            raise task.retry(countdown=delay, max_retries=MAX_RETRIES) from error
+            raise _again(ledger, task, record, error) from error
         result = failed(record.request, error)
-    ledger.finish(record, result, worker)
+    _finish(ledger, record, result, worker)
     return _reply(ledger, record)
+
+
+def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TransientError) -> Exception:
+    """What to raise so that the task is tried again later."""
+    delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
+    why, due = f"again in {delay:.0f} s: {error.message}", time.time() + delay + GRACE_S
+    if ledger.requeue(record, why, due, worker=task.request.hostname or "") is not Move.MOVED:
+        return Ignore()  # it was taken for lost, and another one is doing it, or it was ended
+    return task.retry(countdown=delay, max_retries=MAX_RETRIES, throw=False)
+
+
+def _finish(ledger: Ledger, record: TaskRecord, result: Result, worker: str) -> None:
+    """Write the end down, and insist: an hour's work must not be lost to a Redis that is restarted."""
+    until = time.monotonic() + ledger.lease_s
+    while True:
+        try:
+            ledger.finish(record, result, worker)
+        except TransientError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _redelivered(task: Task[..., Any]) -> bool:
@@ -185,16 +223,34 @@ def _ledger() -> Ledger:
     return Ledger.connect(settings())
 
 
-def _accepted(ledger: Ledger, task_id: str, request: dict[str, Any] | None) -> TaskRecord:
-    """The task's record; written now when a producer published a request without the ledger."""
+def _accepted(ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None) -> TaskRecord:
+    """The task's record; written now when a producer published a request without the ledger.
+
+    Raises:
+        RecordMissing: There is neither record nor request.
+        UsageError: The request is none, or one for another task: a queue's workers do only what is meant for it.
+    """
+    task_id = str(task.request.id)
     try:
-        return ledger.task(task_id)
+        record = ledger.task(task_id)
     except RecordMissing:
         if request is None:
             raise
-        record = record_of(REQUEST.validate_python(request), task_id)
-        ledger.accept([record])
-        return record
+        record = record_of(_validated(request), task_id)
+        if record.name == task.name:
+            ledger.accept([record])
+    if record.name != task.name:
+        raise UsageError(f"The message is for {task.name}, its request for {record.name}.", "It is not acted upon.")
+    return record
+
+
+def _validated(request: dict[str, Any]) -> AnyRequest:
+    try:
+        return REQUEST.validate_python(request)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"Its request does not hold: {where}: {first['msg']}.", "It is not acted upon.") from error
 
 
 def _unneeded(ledger: Ledger, record: TaskRecord, needs: tuple[TaskRecord, ...]) -> Result | None:
@@ -207,9 +263,9 @@ def _unneeded(ledger: Ledger, record: TaskRecord, needs: tuple[TaskRecord, ...])
     return None
 
 
-def _given_up(ledger: Ledger, record: TaskRecord, retries: int) -> Result | None:
+def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
     """Why the work must not be begun once more."""
-    losses = ledger.task(record.id).attempts - 1 - retries
+    losses = ledger.losses(record.id)
     if losses < MAX_LOSSES:
         return None
     why = f"Given up: its worker was lost {losses} times while doing it."

@@ -35,15 +35,19 @@ class Lease(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Begin to renew."""
+        # When a connection breaks, kombu would give back what was delivered on it, while the pool is at work on it.
+        consumer.task_consumer.channel.do_restore = False
         every = settings().visibility_timeout_s / 3
         self._renew(consumer)
         self._timer = consumer.timer.call_repeatedly(every, self._renew, (consumer,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
-        """Stop renewing; what is still held goes to another worker within the timeout."""
+        """Stop renewing; what a worker that ends still holds then is given back at once, else within the timeout."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if (state.should_stop, state.should_terminate) != (None, None) and consumer.task_consumer:
+            consumer.task_consumer.channel.do_restore = True
         with contextlib.suppress(StoreUnavailable):  # it will be missed soon enough
             self._ledger.absent(consumer.hostname, _queues(consumer), _slots(consumer))
 

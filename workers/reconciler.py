@@ -17,14 +17,14 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from pydantic import ValidationError
 
-from tta_tasks import queues
+from tta_tasks import publishing, queues
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
 from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
-from tta_tasks.ledger import GRACE_S, Ledger
+from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status, TaskRecord
-from tta_tasks.publishing import publish
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.tasks import failed
@@ -50,6 +50,8 @@ class Reconciler:
         self._settings = settings
         self._fleet = Fleet(ledger, settings)
         self._every = settings.reconcile_interval_s
+        #: Since when the oldest message waits at each queue's priority, ``None`` for none; for one pass.
+        self._heads: dict[tuple[str, str], float | None] = {}
 
     def elected(self, name: str) -> bool:
         """Whether ``name`` is the one that reconciles now; it stays so for a few intervals."""
@@ -70,9 +72,10 @@ class Reconciler:
         return sum(self._look_after(queue) for queue in queues.NAMES)
 
     def _look_after(self, queue: str) -> int:
-        looked = {task.id: self._look(task) for task in self._records(queue, self._ledger.due(queue, BATCH))}
-        later = {task_id: when for task_id, when in looked.items() if when is not None}
-        self._ledger.defer(queue, later)
+        self._heads.clear()
+        looked = [(task, self._look(task)) for task in self._records(queue, self._ledger.due(queue, BATCH))]
+        later = [(task, when) for task, when in looked if when is not None]
+        self._ledger.defer(later)
         return len(looked) - len(later)
 
     def _records(self, queue: str, ids: Iterable[str]) -> Iterable[TaskRecord]:
@@ -81,6 +84,9 @@ class Reconciler:
                 yield self._ledger.task(task_id)
             except RecordMissing:
                 self._ledger.forget(queue, task_id)
+            except ValidationError as error:
+                # Of another version, perhaps; it must not keep the others from being looked after.
+                log.error("The record of task %s cannot be read: %s", task_id, error)  # noqa: TRY400 - one line
 
     def _look(self, task: TaskRecord) -> float | None:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
@@ -119,25 +125,31 @@ class Reconciler:
         """
         if self._settings.transport != "redis":
             return bool(waiting_at_rabbitmq(task.queue))
+        key = (task.queue, task.priority)
+        if key not in self._heads:
+            self._heads[key] = self._head(task)
+        head = self._heads[key]
+        return head is not None and head <= since + GRACE_S
+
+    def _head(self, task: TaskRecord) -> float | None:
         oldest = self._fleet.oldest(task.queue, Priority(task.priority))
         if oldest is None:
-            return False
+            return None
         try:
             record = self._ledger.task(oldest)
-            came = waiting_since(record, self._ledger.tasks(record.request.needs))
+            return waiting_since(record, self._ledger.tasks(record.request.needs))
         except RecordMissing:
-            return True
-        return came <= since + GRACE_S
+            return 0.0
 
     def _again(self, task: TaskRecord, why: str) -> None:
-        log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
-        self._ledger.requeue(task, f"again: {why}", due=time.time() + GRACE_S, lost=True)
-        publish([task])
+        if self._ledger.requeue(task, f"again: {why}", time.time() + GRACE_S, lost=True) is Move.MOVED:
+            log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
+            publishing.publish([task])
 
     def _end(self, task: TaskRecord, why: str) -> None:
-        log.error("%s %s (%s): %s", task.name, task.id, task.label, why)
-        self._ledger.bury(task, why)
-        self._ledger.finish(task, failed(task.request, TtaError(why)))
+        if self._ledger.finish(task, failed(task.request, TtaError(why))):
+            log.error("%s %s (%s): %s", task.name, task.id, task.label, why)
+            self._ledger.bury(task, why)
 
 
 class Reconciling(bootsteps.StartStopStep):
@@ -164,5 +176,8 @@ class Reconciling(bootsteps.StartStopStep):
             try:
                 if reconciler.elected(name):
                     reconciler.reconcile()
-            except (TransientError, OSError) as error:
+            except TransientError as error:
                 log.warning("Not reconciled: %s", error)
+            except Exception:
+                # Whatever it was: without this thread, what is lost stays lost.
+                log.exception("Not reconciled")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from billiard.exceptions import WorkerLostError
 from celery.worker import request
 
 from tta_tasks.models import Status
 from tta_tasks.queues import ROUTES
+from workers import verdicts
 
 #: Shown of a task that was published with its request, instead of the request.
 UNNAMED: Final = "('with its own request',)"
@@ -25,6 +27,8 @@ class Request(request.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(*args, **kwargs)
+        # What kombu raises for a channel whose connection was closed under it; unforeseen, it would end the worker.
+        self._connection_errors = (*self._connection_errors, AttributeError)  # type: ignore[has-type]
         shown: str = self._argsrepr  # type: ignore[has-type]
         if self.name in ROUTES and "{" in shown:
             self._argsrepr = UNNAMED
@@ -42,6 +46,13 @@ class Request(request.Request):
             type, more = told  # noqa: A001
             fields |= more
         super().send_event(type, **fields)
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's own
+        """Free the task of a process that died before its message goes back, or whoever gets it would see it held."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self.name in ROUTES:
+            verdicts.give_back(self.id, self.hostname)
+        return super().on_failure(exc_info, *args, **kwargs)
 
     def info(self, safe: bool = True) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002 - Celery's own
         """Describe the message for remote control: never with its arguments, only with what stands for them."""

@@ -82,6 +82,7 @@ def test_what_became_of_tasks_is_counted(
         "started:staging": 1,
         "started:production": 1,
         "redelivered:generation": 1,
+        "lost:generation": 1,
         "retried:generation": 1,
         "ended:testing:completed": 1,
         "ended:testing:failed": 1,

@@ -18,7 +18,9 @@ A task's status only moves forward, and its first terminal status is final: tran
 
 from __future__ import annotations
 
+import math
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -27,7 +29,7 @@ import redis
 from pydantic import TypeAdapter
 
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing
+from tta_tasks.errors import RecordMissing, StoreUnavailable
 from tta_tasks.ledger import counters, scripts
 from tta_tasks.models import AnyRequest, AnyResult, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.settings import Settings
@@ -66,6 +68,7 @@ class Ledger:
         self._settings = settings
         self._prefix = settings.key_prefix
         self._url = settings.redis
+        self._tells_disk = True
         self._accept = client.register_script(scripts.ACCEPT)
         self._move = client.register_script(scripts.MOVE)
         self._renew = client.register_script(scripts.RENEW)
@@ -86,7 +89,7 @@ class Ledger:
         keep = self._settings.retention_s
         with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
             for task in tasks:
-                due = task.submitted_at + GRACE_S
+                due = min(task.submitted_at + GRACE_S, task.deadline or math.inf)
                 arguments: list[Any] = [task.id, due, keep, *(part for pair in _to_hash(task).items() for part in pair)]
                 self._accept(keys=[self._task_key(task.id), self._open_key(task.queue)], args=arguments, client=pipe)
             if plan is not None:
@@ -97,6 +100,28 @@ class Ledger:
                 pipe.zremrangebyrank(f"{self._prefix}runs", 0, -self._settings.max_runs - 1)
             answers = pipe.execute()
         return tuple(bool(answer) for answer in answers[: len(tasks)])
+
+    def secure(self) -> None:
+        """Wait until all that was written is on the server's disk, where the server can tell.
+
+        Raises:
+            StoreUnavailable: It is not there within ``submit_fsync_timeout_s``.
+        """
+        within_s = self._settings.submit_fsync_timeout_s
+        if not within_s or not self._tells_disk:
+            return
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            # The log is one: once this connection's own write is on disk, everything before it is.
+            pipe.set(f"{self._prefix}secured", 1, ex=60)
+            pipe.execute_command("WAITAOF", 1, 0, int(within_s * 1000))  # type: ignore[no-untyped-call]
+            _, answer = pipe.execute(raise_on_error=False)
+        if isinstance(answer, redis.ResponseError):
+            self._tells_disk = False  # it is older, or keeps nothing on disk
+        elif isinstance(answer, Exception) or answer[0] < 1:
+            raise StoreUnavailable(
+                f"What was handed in is accepted, but not on the disk of Redis within {within_s:g} s.",
+                "Hand it in again with the same idempotency key, or see why the server's disk is slow.",
+            )
 
     def cancel(self, run_id: str) -> None:
         """Ask a run's running tasks to stop. Kept here, so that a worker that starts later knows, too.
@@ -113,26 +138,42 @@ class Ledger:
     def start(self, task: TaskRecord, worker: str, *, slots: int = 1, redelivered: bool = False) -> Move:
         """Record that ``worker`` starts ``task``, and take its lease.
 
+        While somebody holds it the answer is ``BUSY``, even when the broker delivers the message again: it does so when
+        a connection breaks, and the work goes on behind it.
+
         Args:
             task: The task.
             worker: Node name of the worker.
             slots: How many tasks it does at once.
-            redelivered: Whether the broker delivers its message again, because whoever held it has lost it.
+            redelivered: Whether the broker delivers its message again; counted.
         """
         until = time.time() + self.lease_s
         counted = counters.started(task, redelivered=redelivered)
-        return self._moved(
-            task, Status.RUNNING, counted, worker=worker, payload=str(slots), due=until, again=redelivered
-        )
+        mark = uuid.uuid4().hex
+        return self._moved(task, Status.RUNNING, counted, worker=worker, payload=str(slots), due=until, mark=mark)
 
     def progress(self, task: TaskRecord, message: str) -> None:
         """Record what ``task`` is doing now."""
         self._moved(task, "progress", {}, payload=message[:200])
 
-    def requeue(self, task: TaskRecord, why: str, due: float, *, lost: bool = False) -> Move:
-        """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``."""
+    def requeue(self, task: TaskRecord, why: str, due: float, *, worker: str = "", lost: bool = False) -> Move:
+        """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``.
+
+        Args:
+            task: The task.
+            why: For a person.
+            due: Epoch seconds.
+            worker: Who gives it back; ``BUSY`` when that one is not doing it. Without, ``BUSY`` while anybody holds it.
+            lost: Whether it, or its message, was lost.
+        """
         counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
-        return self._moved(task, Status.QUEUED, counted, payload=why[:200], due=due)
+        mark = str(int(lost))
+        return self._moved(task, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, mark=mark)
+
+    def losses(self, task_id: str) -> int:
+        """How often the task was lost while it ran."""
+        with translated(self._url):
+            return int(cast("bytes | None", self._redis.hget(self._task_key(task_id), "_losses")) or 0)
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
         """Record how ``task`` ended; ``False`` when it had already ended, and the first end stays."""
@@ -178,11 +219,17 @@ class Ledger:
             found = self._redis.zrangebyscore(self._open_key(queue), "-inf", time.time(), start=0, num=limit)
         return tuple(item.decode() for item in cast("list[bytes]", found))
 
-    def defer(self, queue: str, until: dict[str, float]) -> None:
-        """Look after these tasks of ``queue`` (id -> time) later; those that ended meanwhile are left alone."""
-        if until:
-            with translated(self._url):
-                self._redis.zadd(self._open_key(queue), cast("Any", until), xx=True)
+    def defer(self, tasks: Iterable[tuple[TaskRecord, float]]) -> None:
+        """Look after these tasks at the times beside them; those that ended meanwhile are left alone.
+
+        They, and their runs, are kept longer: what has not ended does not expire.
+        """
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for task, when in tasks:
+                pipe.zadd(self._open_key(task.queue), {task.id: min(when, task.deadline or math.inf)}, xx=True)
+                pipe.expire(self._task_key(task.id), self._settings.retention_s)
+                pipe.expire(self._run_key(task.run_id or ""), self._settings.retention_s)
+            pipe.execute()
 
     def forget(self, queue: str, task_id: str) -> None:
         """Do not look after a task whose record has expired."""
@@ -305,13 +352,13 @@ class Ledger:
         worker: str = "",
         payload: str = "",
         due: float = 0.0,
-        again: bool = False,
+        mark: str = "",
     ) -> Move:
         stream = task.run_id or task.id
         keys = [self._task_key(task.id), self._open_key(task.queue), f"{self._prefix}events:{stream}"]
         keys += [f"{self._prefix}counters", self._running_key(task.queue), self._run_key(task.run_id or "")]
         arguments: list[Any] = [task.id, stream, self._settings.max_events, self._settings.retention_s]
-        arguments += [repr(time.time()), str(new), worker, payload, repr(due), int(again)]
+        arguments += [repr(time.time()), str(new), worker, payload, repr(due), mark]
         arguments += [part for pair in counted.items() for part in pair]
         with translated(self._url):
             return Move(cast("bytes", self._move(keys=keys, args=arguments)).decode())
@@ -350,7 +397,9 @@ def _to_hash(task: TaskRecord) -> dict[str, str]:
 
 
 def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
-    values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    # What begins with an underscore is the scripts' own.
+    mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
+    values: dict[str, Any] = dict(mine)
     values["request"] = REQUEST.validate_json(values["request"])
     if "result" in values:
         values["result"] = RESULT.validate_json(values["result"])

@@ -15,7 +15,7 @@ COUNTERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "started": (("stage",), "Tasks that a worker began, each attempt counted."),
     "redelivered": (("stage",), "Attempts on a message that the broker delivered again, as its worker was lost."),
     "retried": (("stage",), "Tasks put back after a transient fault."),
-    "lost": (("stage",), "Tasks published again by the reconciler: worker or message was lost."),
+    "lost": (("stage",), "Tasks put back because their worker, its process or their message was lost."),
     "ended": (("stage", "status"), "Tasks that ended."),
     "cached": (("stage",), "Tasks answered from the result cache."),
     "dead": (("stage",), "Tasks given up."),

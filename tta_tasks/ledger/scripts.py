@@ -34,9 +34,11 @@ end
 """
 
 # KEYS: task, open, events, counters, running, run.
-# ARGV: task id, stream, max events, retention, now, new status, worker, payload, due, again, counter, amount, ...
-# new status: running (payload = worker's slots, due = end of the lease, again = 1 when the broker delivers it again),
-#   progress (payload = message), queued (payload = why, due = when to look after it), else terminal (payload = result).
+# ARGV: task id, stream, max events, retention, now, new status, worker, payload, due, mark, counter, amount, ...
+# new status: running (payload = worker's slots, due = end of the lease, mark = name of this start: it may be sent twice
+#   when its connection breaks before the answer); progress (payload = message); queued (payload = why, due = when to
+#   look after it, mark = 1 when it was lost while it ran; with a worker only if that one is doing it, without only if
+#   nobody holds it); else terminal (payload = result).
 # Answers moved, ended, busy or unknown.
 MOVE: Final = (
     OBSERVE
@@ -45,24 +47,32 @@ local id, stream, now, new, worker, payload, due = ARGV[1], ARGV[2], ARGV[5], AR
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'unknown' end
 if status ~= 'queued' and status ~= 'running' then return 'ended' end
+local held = status == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until') or '0') > tonumber(now)
+local deadline = redis.call('HGET', KEYS[1], 'deadline')
+-- However alive its worker is: a deadline must not go unnoticed.
+local look = deadline and math.min(tonumber(deadline), tonumber(due)) or due
 local message = ''
 if new == 'progress' then
   if status ~= 'running' then return 'ended' end
   redis.call('HSET', KEYS[1], 'progress', payload)
   message = payload
 elseif new == 'running' then
-  local lease = tonumber(redis.call('HGET', KEYS[1], 'lease_until') or '0')
-  -- A copy of the message, while somebody is at work: one of them is enough. When the broker delivers the message
-  -- itself again, whoever held it has lost it.
-  if status == 'running' and lease > tonumber(now) and ARGV[10] ~= '1' then return 'busy' end
-  redis.call('HSET', KEYS[1], 'status', new, 'worker', worker, 'slots', payload, 'progress', '', 'lease_until', due)
+  if held and redis.call('HGET', KEYS[1], '_start') == ARGV[10] then return 'moved' end
+  -- A copy of the message, while somebody is at work: one of them is enough.
+  if held then return 'busy' end
+  if status == 'running' then redis.call('HINCRBY', KEYS[1], '_losses', 1) end
+  redis.call('HSET', KEYS[1], 'status', new, 'worker', worker, 'slots', payload, 'progress', '', 'lease_until', due,
+             '_start', ARGV[10])
   redis.call('HSETNX', KEYS[1], 'started_at', now)
   redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-  redis.call('ZADD', KEYS[2], due, id)
+  redis.call('ZADD', KEYS[2], look, id)
   redis.call('ZADD', KEYS[5], due, id)
 elseif new == 'queued' then
+  if worker == '' and held then return 'busy' end
+  if worker ~= '' and (status ~= 'running' or redis.call('HGET', KEYS[1], 'worker') ~= worker) then return 'busy' end
+  if status == 'running' and ARGV[10] == '1' then redis.call('HINCRBY', KEYS[1], '_losses', 1) end
   redis.call('HSET', KEYS[1], 'status', new, 'progress', payload, 'lease_until', 0, 'published_at', now)
-  redis.call('ZADD', KEYS[2], due, id)
+  redis.call('ZADD', KEYS[2], look, id)
   redis.call('ZREM', KEYS[5], id)
   message = payload
 else
@@ -89,6 +99,7 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'run_id', stream, 'task
            'message', message, 'worker', worker)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[4])
+redis.call('EXPIRE', KEYS[6], ARGV[4])
 if new ~= 'progress' then redis.call('PUBLISH', KEYS[1], new) end
 return 'moved'
 """
@@ -96,10 +107,10 @@ return 'moved'
 
 # KEYS: task, open, running.  ARGV: task id, worker, end of the lease, retention.
 RENEW: Final = """
-local task = redis.call('HMGET', KEYS[1], 'status', 'worker')
+local task = redis.call('HMGET', KEYS[1], 'status', 'worker', 'deadline')
 if task[1] ~= 'running' or task[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'lease_until', ARGV[3])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[2], task[3] and math.min(tonumber(task[3]), tonumber(ARGV[3])) or ARGV[3], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1

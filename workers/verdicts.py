@@ -1,0 +1,59 @@
+"""What a worker's main process tells the ledger when the pool's process no longer can.
+
+A task's own process writes its end down. It cannot when it was killed: by the hard time limit, by an operator's revoke,
+or by the kernel. Without a word the ledger would take the task for running until its lease ends, and do it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from billiard.exceptions import TimeLimitExceeded
+from celery.signals import task_failure, task_revoked
+
+from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.ledger import GRACE_S, Ledger
+from tta_tasks.models import Status
+from tta_tasks.settings import settings
+from tta_tasks.tasks import failed
+
+log = logging.getLogger(__name__)
+
+UNWRITTEN: Final = "%s: what became of it was not written down, and the reconciler will see to it: %s"
+
+
+def give_back(task_id: str, worker: str) -> None:
+    """Record that ``worker`` lost the process that did the task; its message goes back to the queue."""
+    try:
+        ledger = Ledger.connect(settings())
+        record = ledger.task(task_id)
+        ledger.requeue(record, "again: its process was lost", time.time() + GRACE_S, worker=worker, lost=True)
+    except (RecordMissing, TransientError) as error:
+        log.warning(UNWRITTEN, task_id, error)
+
+
+def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
+    """Record that nobody will do the task any more."""
+    try:
+        ledger = Ledger.connect(settings())
+        record = ledger.task(task_id)
+        ledger.finish(record, failed(record.request, why, status))
+    except (RecordMissing, TransientError) as error:
+        log.warning(UNWRITTEN, task_id, error)
+
+
+@task_failure.connect
+def _overran(task_id: str, exception: BaseException, **_: Any) -> None:  # noqa: ANN401 - signal's own
+    if isinstance(exception, TimeLimitExceeded):
+        limit = settings().task_timeout_s + settings().task_grace_s
+        end(
+            task_id,
+            TtaError(f"Killed after {limit} s: it did not end when asked to.", "TTA_TASK_TIMEOUT_S sets the limit."),
+        )
+
+
+@task_revoked.connect
+def _revoked(request: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
+    end(request.id, TtaError("It was revoked."), Status.CANCELLED)
