@@ -1,0 +1,249 @@
+"""The documentation, held against the code it speaks of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from pydantic import SecretStr
+
+from orchestrator import project, spec
+from orchestrator.cli import main
+from orchestrator.report import Report
+from tta_tasks import errors, models, queues
+from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.settings import Settings
+from workers.deployers.checks import Health
+from workers.deployers.local import LocalTarget
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: ``tta`` at the beginning of a command, with what follows it up to the end of the command.
+COMMAND = re.compile(r"(?:^|[\s/`=])tta ((?:[a-z]+\b)[^`\n|]*)")
+#: Pages that come with what they are about.
+COMING = {
+    "docs/explanation/nothing-lost-nothing-twice.md",
+    "docs/how-to/monitor.md",
+    "docs/how-to/run-a-fleet.md",
+    "docs/how-to/use-openhands.md",
+    "docs/reference/metrics.md",
+    "docs/reference/openhands-failures.md",
+}
+SHELLS = {"", "sh", "bash", "console"}
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def _tokens(page: Path) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+        yield token
+        yield from token.children or ()
+
+
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {_slug(heading) for heading in headings}
+
+
+def _rows(page: Path, column: int = 0) -> dict[str, list[str]]:
+    """The tables' rows of a page by the code in their first cell."""
+    rows = {}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and (key := re.match(r"`([^`]+)`", cells[column])):
+            rows[key[1]] = cells
+    return rows
+
+
+# -- links and examples -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_to_a_page_and_a_heading_that_are_there(page: Path) -> None:
+    """No link inside the repository is broken."""
+    broken = []
+    for token in _tokens(page):
+        target = str(token.attrs.get("href", ""))
+        if not target or "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() and _name(linked) in COMING:
+            continue
+        if not linked.exists() or (anchor and anchor not in _anchors(linked)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_python_examples_compile(page: Path) -> None:
+    """Every fenced Python example is Python, and imports from this project what is there."""
+    for token in _tokens(page):
+        if token.type == "fence" and token.info == "python":
+            compile(token.content, _name(page), "exec")
+            imports = re.findall(r"^from (?:tta_tasks|orchestrator|workers).*$", token.content, re.MULTILINE)
+            exec("\n".join(imports), {})  # noqa: S102 - lines of our own documentation
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    for name, command in main.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {child}", under) for child, under in command.commands.items())
+
+
+def _mentioned(page: Path) -> Iterator[str]:
+    """Every command line of ``tta`` in code on a page, without ``tta``."""
+    for token in _tokens(page):
+        if token.type == "code_inline" or (token.type == "fence" and token.info in SHELLS):
+            yield from COMMAND.findall(token.content)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_and_options_that_are_mentioned_exist(page: Path) -> None:
+    """Nobody is told to type what ``tta`` does not understand."""
+    commands = dict(_commands())
+    wrong = []
+    for line in _mentioned(page):
+        words = line.split()
+        name = " ".join(words[:2]) if " ".join(words[:2]) in commands else words[0]
+        command = commands.get(name)
+        if command is None:
+            wrong.append(f"tta {line}")
+            continue
+        known = {opt for each in command.params for opt in each.opts} | {"--help", "-h"}
+        wrong += [f"tta {name} {word}" for word in words if re.match(r"--?[a-z]", word) and word not in known]
+    assert not wrong
+
+
+def test_reference_of_the_command_line_is_complete() -> None:
+    """Each command has a section with each of its options, and the variables these are read from."""
+    text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    sections = {part.splitlines()[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)}
+    for name, command in main.commands.items():
+        section = sections[f"tta {name}"]
+        for option in command.params:
+            if isinstance(option, click.Option):
+                named = [*option.opts, *([str(option.envvar)] if option.envvar else [])]
+                assert all(f"`{each}" in section for each in named), (name, named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code"),
+    [
+        (["run", "nowhere.md"], {}, 2),
+        (["list"], {"TTA_RETENTION_S": "soon"}, 2),
+        (["down"], {"TTA_BROKER_URL": "http://:geheim@127.0.0.1"}, 2),
+        (["list"], {"TTA_BROKER_URL": "redis://127.0.0.1:1"}, 3),
+        (["status", "nobody"], {}, 1),
+    ],
+)
+def test_exit_codes_are_those_of_the_reference(
+    arguments: list[str], environment: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch, valkey_url: str
+) -> None:
+    """A foreseeable fault ends with its code and a message, without traceback or password."""
+    for name, value in ({"TTA_BROKER_URL": valkey_url} | environment).items():
+        monkeypatch.setenv(name, value)
+    ended = CliRunner().invoke(main, arguments)
+    assert ended.exit_code == code
+    assert ended.stderr.startswith("error: ")
+    assert "geheim" not in ended.output
+
+
+# -- references -------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """``settings.md`` has each variable that is read, no other, and the default that it has."""
+    rows = {key: cells for key, cells in _rows(REFERENCE / "settings.md").items() if key.startswith("TTA_")}
+    assert set(rows) == {f"TTA_{name.upper()}" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        plain = default.get_secret_value() if isinstance(default, SecretStr) else default
+        shown = "none" if plain is None else str(plain)
+        cell = rows[f"TTA_{name.upper()}"][1].replace("`", "")
+        assert cell.partition(" (")[0] == (shown or "empty"), name
+
+
+def test_every_key_of_a_component_and_a_spec_is_documented() -> None:
+    """``component.md`` has each key of ``[tool.tta]``, of its gates, and of a spec's front matter."""
+    table = set(project.ComponentTable.model_fields) - {"modules", "gates"}
+    modules = {f"modules.{name}" for name in project.ModulesTable.model_fields}
+    known = table | modules | set(models.Gates.model_fields) | set(spec.FrontMatter.model_fields)
+    assert set(_rows(REFERENCE / "component.md")) == known
+
+
+def test_default_gates_are_those_of_the_reference() -> None:
+    """The table of gates says what each target asks for."""
+    text = (REFERENCE / "component.md").read_text(encoding="utf-8")
+    gates = text.partition("### `[tool.tta.gates]`")[2].partition("## Spec")[0]
+    for name in models.Gates.model_fields:
+        row = next(line for line in gates.splitlines() if line.startswith(f"| `{name}`"))
+        shown = [cell.strip() for cell in row.split("|")[3:6]]
+        asked = [getattr(models.DEFAULT_GATES[target], name) for target in models.Target]
+        assert shown == [str(value).lower() if isinstance(value, bool) else f"{value:g}" for value in asked]
+
+
+def test_every_key_of_a_target_is_documented() -> None:
+    """``targets.md`` has each key that the local deployer reads."""
+    rows = set(_rows(REFERENCE / "targets.md"))
+    health = {f"health.{name}" for name in Health.model_fields}
+    assert {"deployer", *LocalTarget.model_fields, *health} <= rows
+
+
+def test_every_field_of_the_report_is_documented() -> None:
+    """``report.md`` names each field of ``report.json``."""
+    text = (REFERENCE / "report.md").read_text(encoding="utf-8")
+    assert not [name for name in Report.model_fields if f"`{name}`" not in text]
+
+
+def test_every_error_is_documented() -> None:
+    """``errors.md`` names each class of the tree, and no other."""
+    text = (REFERENCE / "errors.md").read_text(encoding="utf-8")
+    known = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert {"TtaError", *re.findall(r"── (\w+)", text)} == known
+
+
+def test_queues_and_priorities_are_those_of_the_reference() -> None:
+    """``queues.md`` has each queue with its task, and each priority with its numbers."""
+    rows = _rows(REFERENCE / "queues.md")
+    assert {queue: rows[queue][1].strip("`") for queue in queues.NAMES} == {
+        queue: task for task, queue in queues.ROUTES.items()
+    }
+    for priority in Priority:
+        shown = [cell.partition(" ")[0] for cell in rows[priority][1:3]]
+        assert shown == [str(transport_priority(priority, transport)) for transport in ("redis", "amqp")]
+    assert {status.value for status in models.Status} <= set(rows)
+
+
+def test_every_rejection_code_is_documented() -> None:
+    """``acceptance.md`` has each code that acceptance gives, and no other."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "workers" / "acceptance").glob("*.py")]
+    patterns = (
+        r'reason="(\w+)"',
+        r'Fault\("(\w+)"',
+        r'drop\(\w+, "(\w+)"',
+        r'drop_file\(\w+, "(\w+)"',
+        r'drop_everything\(\s*"(\w+)"',
+        r'"(skipped|hangs|crashes)": ',
+    )
+    given = {code for source in sources for pattern in patterns for code in re.findall(pattern, source)}
+    rows = set(_rows(REFERENCE / "acceptance.md")) - {"coverage", "mutant"}
+    assert rows == given
