@@ -80,29 +80,29 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
         return record_of(request, str(uuid.uuid4()), priority)
 
     testing = record(TestingRequest(**common, component=component))
-    after_testing = (testing.id,)
-    header = [
-        record(
-            GenerationRequest(
-                **common,
-                # Only its own module: a request must not grow with the number of modules.
-                component=component.model_copy(update={"modules": (module,)}),
-                needs=after_testing,
-                module=module,
-                engine=generation.engine,
-                coverage_threshold=generation.coverage_threshold,
-                criteria=plan.criteria,
-                budget_s=generation.budget_s,
-                seed=generation.seed,
-            )
+    header: list[TaskRecord] = []
+
+    def needs() -> tuple[str, ...]:
+        """One after another is a need, too: the ledger must not think that a task which waits its turn was lost."""
+        earlier = (header[-1].id,) if header and plan.mode is Mode.SYNC else ()
+        return (testing.id, *earlier)
+
+    for module in sorted(component.modules, key=lambda module: -module.size):
+        request = GenerationRequest(
+            **common,
+            # Only its own module: a request must not grow with the number of modules.
+            component=component.model_copy(update={"modules": (module,)}),
+            needs=needs(),
+            module=module,
+            engine=generation.engine,
+            coverage_threshold=generation.coverage_threshold,
+            criteria=plan.criteria,
+            budget_s=generation.budget_s,
+            seed=generation.seed,
         )
-        for module in sorted(component.modules, key=lambda module: -module.size)
-    ]
-    header.append(
-        record(
-            RefactoringRequest(**common, component=component, needs=after_testing, engine=generation.refactoring_engine)
-        )
-    )
+        header.append(record(request))
+    refactoring = RefactoringRequest(**common, component=component, needs=needs(), engine=generation.refactoring_engine)
+    header.append(record(refactoring))
     collection = record(
         CollectionRequest(
             **common,
@@ -114,9 +114,9 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
     )
     deployments: list[TaskRecord] = []
     for environment in ENVIRONMENTS[plan.target]:
-        needs = (collection.id, *(task.id for task in deployments))
-        request = DeploymentRequest(**common, component=component, needs=needs, environment=environment)
-        deployments.append(record(request))
+        after = (collection.id, *(task.id for task in deployments))
+        deployment = DeploymentRequest(**common, component=component, needs=after, environment=environment)
+        deployments.append(record(deployment))
     return Tasks(testing, tuple(header), collection, tuple(deployments))
 
 

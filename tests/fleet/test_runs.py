@@ -55,6 +55,16 @@ def test_sync_run_does_one_task_after_another(fleet: Fleet) -> None:
     assert all(end <= start for (_, end), (start, _) in pairwise(taken))
 
 
+@pytest.mark.slow
+def test_sync_run_is_not_hurried_by_the_reconciler(fleet: Fleet) -> None:
+    """Tasks that wait their turn for longer than the reconciler's patience are not taken for lost."""
+    fleet.start()
+    record = fleet.ended(fleet.submit(["one_outlasts", "two_outlasts", "three"], mode=Mode.SYNC, target=Target.DEV))
+    taken = sorted(spans(record, *Stage))
+    assert all(end <= start for (_, end), (start, _) in pairwise(taken))
+    assert [task.attempts for task in record.tasks] == [1] * len(record.tasks)
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_module_that_fails_does_not_cost_the_run(fleet: Fleet, mode: Mode) -> None:
     """Failing and raising generators are reported; the others' work is collected and deployed."""
