@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow deployables clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
@@ -20,6 +20,10 @@ check: $(VENV)/.ready ## Style, types, and the direction of imports.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. They need half a gigabyte of tools.
+	$(UV) sync --quiet --frozen --inexact --group deploy
+	$(VENV)/bin/python -m pytest tests/deploy
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
 	$(VENV)/bin/python -m pytest -m slow
