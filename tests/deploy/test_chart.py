@@ -1,0 +1,130 @@
+"""The Helm chart, rendered and judged without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from tta_tasks.queues import NAMES
+
+KUBERNETES = "1.31.0"
+Objects = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def chart(root: Path) -> Path:
+    return root / "deploy" / "helm" / "tta"
+
+
+@pytest.fixture(scope="module")
+def render(chart: Path, needed: Callable[[str], ModuleType]) -> Callable[..., Objects]:
+    """The chart's objects with some values."""
+    helm = needed("helm_python")
+
+    def rendered(**values: Any) -> Objects:  # noqa: ANN401 - a chart's values
+        texts = helm.Chart.load(chart).render(values, name="fleet", namespace="tta")
+        return [
+            found
+            for path, text in texts.items()
+            if path.endswith(".yaml")
+            for found in yaml.safe_load_all(text)
+            if found is not None
+        ]
+
+    return rendered
+
+
+VALUES: tuple[dict[str, Any], ...] = (
+    {},
+    {"keda": {"enabled": False}, "networkPolicy": {"enabled": False}, "flower": {"enabled": False}},
+    {
+        "image": {"registry": "registry.example", "tag": "7", "pullSecrets": [{"name": "pull"}]},
+        "settings": {"TTA_TASK_TIMEOUT_S": 7200, "TTA_ARTIFACT_URL": "s3://bucket/x: y"},
+        "agentsSecretName": "agents",
+        "releasesClaim": "releases",
+        "queues": {"testing": {"slots": 4, "nodeSelector": {"pool": "big"}, "tolerations": [{"operator": "Exists"}]}},
+    },
+)
+
+
+def test_chart_lints(chart: Path, needed: Callable[[str], ModuleType]) -> None:
+    """Helm's linter has no error and no warning."""
+    report = needed("helm_python").lint(chart, kube_version=f"v{KUBERNETES}")
+    assert report["errors"] == []
+    assert [found for found in report["messages"] if found["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_objects_are_of_their_schemas(
+    render: Callable[..., Objects], needed: Callable[[str], ModuleType], values: dict[str, Any]
+) -> None:
+    """Kubernetes' schemas take every object strictly; KEDA's models take its own."""
+    validate = needed("kubernetes_validate").validate
+    scaled = needed("cloudcoil.models.keda.v1alpha1").ScaledObject
+    for found in render(**values):
+        if found["apiVersion"].startswith("keda.sh/"):
+            scaled.model_validate(found)
+        else:
+            validate(found, KUBERNETES, strict=True)
+
+
+def test_each_queue_has_a_fleet_that_scales_on_its_own_work(render: Callable[..., Objects]) -> None:
+    """A Deployment, a ScaledObject and a PodDisruptionBudget a queue; the scaler counts what waits and what runs."""
+    objects = render()
+    for queue in NAMES:
+        name = f"fleet-worker-{queue}"
+        kinds = {found["kind"]: found for found in objects if found["metadata"]["name"] == name}
+        assert set(kinds) == {"Deployment", "ScaledObject", "PodDisruptionBudget"}
+        query = kinds["ScaledObject"]["spec"]["triggers"][0]["metadata"]["query"]
+        assert f'tta_queue_waiting{{queue="{queue}"}}' in query
+        assert f'tta_queue_running{{queue="{queue}"}}' in query
+        assert "replicas" not in kinds["Deployment"]["spec"], "the scaler's"
+        worker = kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+        assert worker["args"] == ["worker", queue]
+        assert worker["livenessProbe"]["exec"]["command"] == ["tta", "health", queue, "--here"]
+
+
+def test_pods_have_no_privileges(render: Callable[..., Objects]) -> None:
+    """No container is root, writes its file system, gains privileges, or has a token of the cluster."""
+    pods = [found["spec"]["template"]["spec"] for found in render() if found["kind"] == "Deployment"]
+    assert len(pods) == len(NAMES) + 2
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_nobody_reaches_a_worker(render: Callable[..., Objects]) -> None:
+    """Each pod is under a policy; workers and Flower let nobody in unless it is said, and workers miss the metadata."""
+    policies = {found["metadata"]["name"]: found["spec"] for found in render() if found["kind"] == "NetworkPolicy"}
+    assert set(policies) == {"fleet-workers", "fleet-flower", "fleet-metrics"}
+    assert "ingress" not in policies["fleet-workers"]
+    assert "ingress" not in policies["fleet-flower"]
+    assert all(policy["policyTypes"] == ["Ingress", "Egress"] for policy in policies.values())
+    blocks = [to["ipBlock"] for rule in policies["fleet-workers"]["egress"] for to in rule.get("to", ())]
+    assert "169.254.0.0/16" in blocks[0]["except"]
+
+
+def test_no_secret_is_in_the_chart(render: Callable[..., Objects]) -> None:
+    """The chart makes no Secret; it names those that somebody else made."""
+    objects = render(agentsSecretName="agents")
+    assert not [found for found in objects if found["kind"] == "Secret"]
+    named = {
+        source["secretRef"]["name"]
+        for found in objects
+        if found["kind"] == "Deployment"
+        for source in found["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    }
+    assert named == {"tta-settings", "tta-flower", "agents"}
