@@ -11,6 +11,7 @@ from orchestrator import outputs
 from orchestrator.cli import faults
 from orchestrator.local import joining
 from orchestrator.watch import View
+from tta_tasks import stack
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import StoreUnavailable, TtaError
 from tta_tasks.models import RunRecord, Status
@@ -23,7 +24,8 @@ POLL_S = 0.5
 def follow(client: TaskClient, run_id: str, view: View, wanted: outputs.Wanted | None = None) -> int:
     """Show the run until it ends, then leave what is ``wanted``; answers the exit code.
 
-    Who leaves with Ctrl-C leaves the run as it is: a fleet goes on with it, a local stack stops and can resume it.
+    Who leaves with Ctrl-C leaves the run as it is: a fleet, or a stack that is kept, goes on with it; a local stack of
+    its own stops and can resume it.
     """
     with _interruptible(), view:
         try:
@@ -49,7 +51,8 @@ def code_of(record: RunRecord) -> int:
 
 
 def _parting(run_id: str) -> str:
-    if Settings().broker:
+    local = stack.find(settings().state_dir)
+    if Settings().broker or (local is not None and local.kept):
         return f"Left; the run goes on. `tta watch {run_id}` looks on, `tta cancel {run_id}` stops it."
     return f"Interrupted. `tta resume {run_id}` continues the run."
 
