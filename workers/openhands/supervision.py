@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +45,8 @@ class Brief:
     #: What it is told at the beginning of a conversation, and in a later round of one.
     opening: str
     feedback: str
-    #: What it may write to, in its copy of the tree.
+    #: What it may write to in its copy of the tree: with the editor, files or folders; and with commands.
+    editable: tuple[Path, ...]
     writable: tuple[Path, ...]
     #: Looks at its work in the jail; answers why it does not hold, for the agent, or an empty string.
     check: Callable[[Jail], str]
@@ -118,7 +119,8 @@ class Sitting:
         return self.workspace.sandbox.run(
             [python, "-I", RUNNER],
             cwd=self.conversation.tree,
-            writable=[door.path.parent, self.conversation.record, *self.brief.writable],
+            # The editor replaces files, so it needs their folders; it keeps to what is editable by itself.
+            writable=[door.path.parent, self.conversation.record, *_folders(self.brief.editable)],
             limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.brief.wall_s + MARGIN_S}),
             stdin=json.dumps(self._job(door)) + "\n",
             network=True,
@@ -133,7 +135,7 @@ class Sitting:
             "id": self.conversation.id,
             "conversation": str(self.conversation.record),
             "tree": str(self.conversation.tree),
-            "writable": [str(path) for path in self.brief.writable],
+            "editable": [str(path) for path in self.brief.editable],
             "round": self.brief.round,
             "opening": self.brief.opening,
             "feedback": self.brief.feedback,
@@ -144,7 +146,7 @@ class Sitting:
             "stop_timeout_s": int(MOST_S + MARGIN_S),
             "model": {
                 **self.model.model_dump(include={"litellm", "base_url", "context", "timeout_s"}),
-                **self.model.model_dump(include={"retries", "retry_wait_s"}),
+                **self.model.model_dump(include={"attempts", "retry_wait_s"}),
                 "key": self._key,
                 "input_usd": None if self.model.input_usd is None else self.model.input_usd / MILLION,
                 "output_usd": None if self.model.output_usd is None else self.model.output_usd / MILLION,
@@ -226,6 +228,11 @@ class Sitting:
     def _tokens(self) -> int:
         usage = self.conversation.usage()
         return usage.prompt_tokens + usage.completion_tokens
+
+
+def _folders(paths: Iterable[Path]) -> list[Path]:
+    """The folders among ``paths``, and those of the files among them."""
+    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
 
 
 def difference(now: Usage, before: Usage) -> Usage:

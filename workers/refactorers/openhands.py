@@ -85,7 +85,8 @@ class _Work:
             round=round_,
             opening=briefing.refactoring(self.workspace, self.talk.tree, self._command(project)),
             feedback=briefing.REFUSED.format(reason=reason),
-            writable=tuple(project / name for name in names),
+            editable=tuple(project / name for name in names),
+            writable=tuple(dict.fromkeys(_writable(project / name, project) for name in names)),
             check=self._why_not,
             wall_s=settings().agent_wall_s,
         )
@@ -124,6 +125,11 @@ class _Work:
     def _names(self, files: dict[str, bytes]) -> tuple[str, ...]:
         folder = Path(self.workspace.component.root)
         return tuple(sorted((folder / name).as_posix() for name in files))
+
+
+def _writable(file: Path, project: Path) -> Path:
+    """What a command may write to, to change ``file``: its package, but never the project with its tests."""
+    return file if file.parent == project else file.parent
 
 
 def _ended(outcome: Outcome) -> str:
