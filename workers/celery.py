@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 app.conf.update(result_backend=quiet(settings().redis))
 app.Task.Request = "workers.request:Request"
+app.Task.Strategy = "workers.request:strategy"
 app.steps["consumer"].add(Lease)
 app.steps["worker"].add(Reconciling)
 

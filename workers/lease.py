@@ -32,6 +32,8 @@ class Lease(bootsteps.StartStopStep):
         super().__init__(consumer, **kwargs)
         self._ledger = Ledger.connect(settings())
         self._timer: Any = None
+        # kombu trips over what is no message at all, once it has taken it from the queue; that must not end the worker.
+        consumer.channel_errors = (*consumer.channel_errors, ValueError, TypeError)
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Begin to renew."""

@@ -7,10 +7,13 @@ to know how it really ended, on which queue it came, and what a person calls it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from billiard.exceptions import WorkerLostError
+from celery.exceptions import InvalidTaskError
 from celery.worker import request
+from celery.worker.strategy import default
 
 from tta_tasks.models import Status
 from tta_tasks.queues import ROUTES
@@ -62,6 +65,22 @@ class Request(request.Request):
     def queue(self) -> str:
         """Name of the queue it came from."""
         return str(self.delivery_info.get("routing_key") or ROUTES.get(self.name, ""))
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery's own
+    """Celery's own way from message to request, for which a malformed body is one more invalid task.
+
+    Unforeseen, it would end the worker, and come again to the next one.
+    """
+    handle = default(task, app, consumer, **options)
+
+    def handle_message(message: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's own
+        try:
+            return handle(message, *args, **kwargs)
+        except (ValueError, TypeError, LookupError) as error:
+            raise InvalidTaskError(f"its body is not that of a task: {error}") from error
+
+    return handle_message
 
 
 def true_end(result: str) -> tuple[str, dict[str, Any]] | None:
