@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check slow deployables clean
+.PHONY: demo test check slow deployables chaos clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
@@ -27,6 +27,12 @@ deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. Th
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
 	$(VENV)/bin/python -m pytest -m slow
+
+chaos: $(VENV)/.ready ## Ten minutes of faults under load. `make chaos CHAOS="--seed 7"` repeats one; `--help` shows the rest.
+	$(VENV)/bin/python -m tests.chaos $(CHAOS)
+
+rabbitmq: $(VENV)/.ready ## The fleet's tests over RabbitMQ >= 4: make rabbitmq RABBITMQ_URL=amqp://guest:guest@127.0.0.1:5672//
+	RABBITMQ_URL=$(RABBITMQ_URL) $(VENV)/bin/python -m pytest tests/fleet/test_runs.py tests/fleet/test_client.py tests/fleet/test_documented_names.py
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

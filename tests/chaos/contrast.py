@@ -1,0 +1,104 @@
+"""The same load and the same faults against plain Celery: what is lost, and what is done twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from celery import chord
+from celery.result import GroupResult
+from kombu.exceptions import KombuError
+
+from tests.chaos import invariants, journal, plain
+from tests.chaos.driver import SLOTS, Session, arena, environment, go_wrong
+from tests.chaos.load import RUN_MODULES, Item, load
+from tta_tasks.queues import transport_priority
+
+CELERY = (
+    *("--app", "tests.chaos.plain", "worker", "--hostname", "plain-{number}@%h"),
+    *("--concurrency", str(SLOTS), "--without-gossip", "--without-mingle"),
+)
+#: What plain Celery does not survive at all: a poisonous task takes its process down for ever, as nobody counts; and a
+#: MemoryError in a task ends the worker.
+LEFT_OUT = frozenset({"poison", "hungry"})
+#: How long after the last fault a task may end, in seconds, before it is called lost.
+PATIENCE_S = 90.0
+
+
+def run(session: Session, folder: Path, visibility_s: float) -> dict[str, Any]:
+    """Hold a session below ``folder`` with this visibility timeout; answer what became of it."""
+    accepted: dict[str, str] = {}
+    with arena(
+        session,
+        folder,
+        CELERY,
+        lambda url: environment(folder, url) | {plain.BROKER: url, plain.VISIBILITY: str(visibility_s)},
+    ) as havoc:
+        began = time.monotonic()
+        items = [item for item in load(session.seed, session.tasks, session.seconds) if item.deed not in LEFT_OUT]
+        hands = threading.Thread(target=produce, args=(items, began, accepted))
+        hands.start()
+        go_wrong(session, havoc, began)
+        hands.join()
+        with redis.Redis.from_url(havoc.server.url) as direct:
+            states = settled(direct, list(accepted))
+    entries = journal.read(folder / "journal")
+    return {
+        "seed": session.seed,
+        "visibility timeout": visibility_s,
+        "accepted": len(accepted),
+        "never ended": Counter(deed for task_id, deed in accepted.items() if task_id not in states),
+        "ended": Counter(states.values()),
+        "faults": havoc.done,
+        "workers that fell by themselves": havoc.crew.fell,
+        "executions": invariants.executions(entries, accepted),
+    }
+
+
+def produce(items: Sequence[Item], began: float, accepted: dict[str, str]) -> None:
+    """Hand everything in at its time, and insist."""
+    for item in items:
+        time.sleep(max(0.0, began + item.at - time.monotonic()))
+        while True:
+            try:
+                accepted |= hand_in(item)
+            except (KombuError, redis.RedisError, OSError):
+                time.sleep(0.2)
+            else:
+                break
+
+
+def hand_in(item: Item) -> dict[str, str]:
+    """Hand one item in; answer the ids of its tasks."""
+    priority = transport_priority(item.priority, "redis")
+    if item.deed != "run":
+        return {plain.deed.apply_async((item.deed,), priority=priority).id: item.deed}
+    header = [plain.deed.s(module.partition("-")[0]).set(priority=priority) for module in (*RUN_MODULES, "short-2")]
+    body = chord(header)(plain.gather.s().set(priority=priority))
+    deeds = (*(module.partition("-")[0] for module in RUN_MODULES), "short")
+    parts = cast("GroupResult", body.parent).results or []
+    return {part.id: deed for part, deed in zip(parts, deeds, strict=True)} | {body.id: "callback"}
+
+
+def settled(client: redis.Redis, ids: Sequence[str]) -> dict[str, str]:
+    """The states of those that have ended, after waiting for all of them."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        stored = cast("list[bytes | None]", client.mget([f"celery-task-meta-{task_id}" for task_id in ids]))
+        states = {
+            task_id: state
+            for task_id, meta in zip(ids, stored, strict=True)
+            if meta and (state := _state(meta)) in {"SUCCESS", "FAILURE"}
+        }
+        if len(states) == len(ids) or time.monotonic() > until:
+            return states
+        time.sleep(1)
+
+
+def _state(meta: bytes) -> str:
+    return next((state for state in ("SUCCESS", "FAILURE") if f'"status": "{state}"'.encode() in meta), "")
