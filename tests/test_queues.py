@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tta_tasks.queues import NAMES, QUEUES, ROUTES, Priority, named_priority, transport_priority
+from tta_tasks.queues import NAMES, ROUTES, Priority, named_priority, queues_on, transport_priority
 from tta_tasks.tasks import DECLARED
 
 
@@ -30,4 +30,12 @@ def test_every_declared_task_has_a_queue() -> None:
 
 def test_queues_do_not_share_an_exchange() -> None:
     """A message for one queue reaches no other."""
-    assert {(queue.exchange.name, queue.routing_key) for queue in QUEUES} == {(name, name) for name in NAMES}
+    found = {(queue.exchange.name, queue.routing_key) for queue in queues_on("redis", ack_within_s=1)}
+    assert found == {(name, name) for name in NAMES}
+
+
+def test_rabbitmq_queues_are_quorum_queues_on_a_topic_exchange() -> None:
+    """Replicated, and patient enough for the longest task; each bound by its own name."""
+    for queue in queues_on("amqp", ack_within_s=3600):
+        assert (queue.exchange.type, queue.routing_key) == ("topic", queue.name)
+        assert queue.queue_arguments == {"x-queue-type": "quorum", "x-consumer-timeout": 3_600_000}

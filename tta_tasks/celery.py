@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from tta_tasks.queues import QUEUES, REDIS_STEPS, TASK_ROUTES, Priority, transport_priority
+from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, Priority, queues_on, transport_priority
 from tta_tasks.settings import Settings, settings
 
 
@@ -43,12 +43,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Longer than any run: with a shorter one, a chord's body would never be called.
         "result_chord_expires": settings.retention_s,
         "result_extended": False,
-        "task_queues": QUEUES,
+        "task_queues": queues_on(settings.transport, ack_within_s=settings.task_timeout_s + settings.task_grace_s + 60),
         "task_routes": TASK_ROUTES,
-        "task_default_queue": QUEUES[0].name,
+        "task_default_queue": NAMES[0],
         "task_create_missing_queues": False,
         "task_default_priority": transport_priority(Priority.NORMAL, settings.transport),
-        "task_queue_max_priority": 9 if settings.transport == "amqp" else None,
         # A message is acknowledged when its task has ended, and goes back when its worker is lost.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

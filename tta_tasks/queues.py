@@ -27,8 +27,6 @@ COLLECTION = "collection"
 DEPLOYMENT = "deployment"
 
 NAMES = (TESTING, OPENHANDS, REFACTORING, COLLECTION, DEPLOYMENT)
-#: Each with an exchange of its own: on a shared one every message would reach every queue.
-QUEUES = tuple(Queue(name, Exchange(name), routing_key=name) for name in NAMES)
 
 #: Declared task -> queue.
 ROUTES: dict[str, str] = {
@@ -44,6 +42,22 @@ TASK_ROUTES = {task: {"queue": queue} for task, queue in ROUTES.items()}
 REDIS_STEPS = (0, 3, 6, 9)
 #: RabbitMQ >= 4 quorum queues have two levels: above 4 is high.
 AMQP_LEVELS = (9, 6, 4, 0)
+
+
+def queues_on(transport: str, ack_within_s: float) -> tuple[Queue, ...]:
+    """The queues as they are declared on ``transport``.
+
+    Args:
+        transport: Kombu's driver type.
+        ack_within_s: How long a message may stay unacknowledged: longer than any task.
+    """
+    if transport != "amqp":
+        # Each with an exchange of its own: on a shared direct one every message would reach every queue.
+        return tuple(Queue(name, Exchange(name), routing_key=name) for name in NAMES)
+    # Replicated, with two priorities, and (by way of a topic exchange only) with delayed delivery for retries.
+    arguments = {"x-queue-type": "quorum", "x-consumer-timeout": int(ack_within_s * 1000)}
+    exchange = Exchange("tta", type="topic")
+    return tuple(Queue(name, exchange, routing_key=name, queue_arguments=arguments) for name in NAMES)
 
 
 def transport_priority(priority: Priority, transport: str) -> int:

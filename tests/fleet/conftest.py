@@ -23,6 +23,8 @@ from tta_tasks.queues import NAMES, Priority
 from tta_tasks.settings import Settings, settings
 
 SCRIPTED = Path(__file__).parent / "scripted"
+#: URL of a RabbitMQ >= 4 to hold the same promises on: ``make rabbitmq``.
+AMQP = "RABBITMQ_URL"
 #: Seconds; short, so that a lost worker's task is seen again within a test.
 VISIBILITY = 3.0
 
@@ -56,6 +58,14 @@ class Fleet:
             worker = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
         self.workers.append(worker)
         return worker
+
+    def waiting(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            if self.client.transport == "amqp":
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            return int(channel._size(queue))
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         """End a worker and its pool at once, as a host that dies does."""
@@ -103,12 +113,19 @@ class Fleet:
 @pytest.fixture
 def fleet(valkey: redis.Redis, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     assert valkey.dbsize() == 0
-    monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
+    monkeypatch.setenv("TTA_BROKER_URL", os.environ.get(AMQP) or valkey_url)
+    monkeypatch.setenv("TTA_RESULT_URL", valkey_url)
     monkeypatch.setenv("TTA_VISIBILITY_TIMEOUT_S", str(VISIBILITY))
     settings.cache_clear()
     # The server was emptied: what an earlier test's connections declared there is gone.
     app._after_fork()  # type: ignore[attr-defined]
     made = Fleet(TaskClient.connect(), settings(), tmp_path)
+    if made.client.transport == "amqp":
+        with app.connection_for_write() as connection:
+            for name in NAMES:
+                queue = app.amqp.queues[name](connection.default_channel)
+                queue.declare()
+                queue.purge()
     yield made
     made.client.close()
     for worker in made.workers:

@@ -12,7 +12,7 @@ import redis
 
 from tta_tasks.celery import app
 from tta_tasks.models import Mode, RunRecord, Stage, Status, Target
-from tta_tasks.queues import Priority
+from tta_tasks.queues import Priority, transport_priority
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -173,7 +173,8 @@ def test_inspect_shows_tasks_on_their_queues(fleet: Fleet, eventually: Callable[
     shown: list[tuple[object, ...]] = [
         (t["name"], t["delivery_info"]["routing_key"], t["delivery_info"]["priority"], t["args"]) for t in active
     ]
-    assert ("tta_tasks.generate_tests", "openhands", 3, "('generate one_waits',)") in shown
+    high = transport_priority(Priority.HIGH, fleet.client.transport)
+    assert ("tta_tasks.generate_tests", "openhands", high, "('generate one_waits',)") in shown
     fleet.client.cancel_run(run_id)
     fleet.ended(run_id)
 
