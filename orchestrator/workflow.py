@@ -64,8 +64,10 @@ def prepare(spec_file: Path, options: RunOptions, limits: Settings) -> Prepared:
         ComponentError: The component cannot be found, or holds no Python.
         SnapshotError: The repository cannot be packed.
     """
-    spec = read_spec(spec_file)
     repository = options.repository
+    if not spec_file.exists() and (repository / spec_file).is_file():
+        spec_file = repository / spec_file
+    spec = read_spec(spec_file)
     if not repository.is_dir():
         raise UsageError(f"The repository {repository} is not a folder.", "Name one with --repo.")
     component = _measured(repository, find_component(repository, name=options.component, spec=spec, root=options.root))
@@ -204,7 +206,7 @@ def summarize(record: RunRecord, submission_ms: float) -> WorkflowResult:
     stages: dict[Stage, list[Status]] = {}
     for task in record.tasks:
         stages.setdefault(task.stage, []).append(task.status)
-    completed = tuple(stage for stage, ends in stages.items() if all(end is Status.COMPLETED for end in ends))
+    completed = tuple(stage.value for stage, ends in stages.items() if all(end is Status.COMPLETED for end in ends))
     middle = [task for task in record.tasks if task.stage in {Stage.GENERATION, Stage.REFACTORING}]
     spans = [(task.started_at, task.finished_at) for task in middle if task.started_at and task.finished_at]
     wall = max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0.0
@@ -217,7 +219,7 @@ def summarize(record: RunRecord, submission_ms: float) -> WorkflowResult:
         success=record.status is Status.COMPLETED,
         execution_mode=record.plan.mode,
         stages_completed=completed,
-        stages_failed=tuple(stage for stage in stages if stage not in completed),
+        stages_failed=tuple(stage.value for stage in stages if stage.value not in completed),
         stage_timings=timings,
         openhands_submission_time_ms=submission_ms,
         openhands_collection_time_ms=timings.get(Stage.COLLECTION, 0.0),

@@ -25,6 +25,12 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted(_found(group)))
 
 
+def release(group: str, name: str) -> str:
+    """Version of the distribution that brings ``name`` of ``group``; empty where it has none."""
+    entry = _found(group).get(name)
+    return entry.dist.version if entry is not None and entry.dist is not None else ""
+
+
 def load(group: str, name: str) -> Any:  # noqa: ANN401 - each group has its own protocol
     """Import and return the object behind ``name`` in ``group``.
 

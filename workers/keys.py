@@ -68,4 +68,4 @@ def _version(request: Request) -> str:
 
 def _engines(group: str, wanted: str) -> str:
     names = plugins.names(group) if wanted == "auto" else (wanted,)
-    return " ".join(f"{name}={plugins.load(group, name)().version}" for name in names)
+    return " ".join(f"{name}={plugins.load(group, name)().version}@{plugins.release(group, name)}" for name in names)

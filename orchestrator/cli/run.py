@@ -45,7 +45,7 @@ def _planning(command: Callable[..., None]) -> Callable[..., None]:
                 show_default=True,
                 help="Seconds an engine may search, for each module.",
             ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same tests."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Where the search for tests begins."),
             click.option(
                 "--priority",
                 type=click.Choice([each.value for each in Priority]),

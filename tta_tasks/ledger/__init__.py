@@ -22,6 +22,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, cast
 
@@ -292,7 +293,7 @@ class Ledger:
             if not fields:
                 raise RecordMissing(
                     f"No task {task_id} is known here.",
-                    f"It never existed, or ended more than {self._settings.retention_s} s ago.",
+                    f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
                 )
         return tuple(_from_hash(task_id, fields) for task_id, fields in zip(ids, found, strict=True))
 
@@ -307,7 +308,7 @@ class Ledger:
         if plan is None:
             raise RecordMissing(
                 f"No run {run_id} is known here.",
-                f"It never existed, or ended more than {self._settings.retention_s} s ago.",
+                f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
             )
         return RunPlan.model_validate_json(cast("bytes", plan))
 
