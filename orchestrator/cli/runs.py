@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from orchestrator import canvas, outputs, workflow
 from orchestrator.cli.following import code_of, follow
@@ -57,12 +57,10 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(_as_json(record))
         return
     click.echo(f"{run}: {record.status}")
-    table = Table("task", "status", "queue", "worker", "attempts", "doing", box=None, pad_edge=False)
+    table = Table(Column("task", no_wrap=True), "status", "attempts", "worker", "doing", box=None, pad_edge=False)
     for task in record.tasks:
         error = task.result.error.message if task.result is not None and task.result.error is not None else ""
-        table.add_row(
-            task.label, task.status, task.queue, task.worker, str(task.attempts or ""), task.progress or error
-        )
+        table.add_row(task.label, task.status, str(task.attempts or ""), task.worker, task.progress or error)
     Console().print(table)
 
 
