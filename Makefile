@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check slow deployables chaos clean
+.PHONY: demo test check slow deployables chaos rabbitmq clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
