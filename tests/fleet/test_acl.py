@@ -1,0 +1,179 @@
+"""deploy/redis/users.acl on a real server: each user can do what it is for, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from orchestrator.local.broker import find_server
+from tta_tasks.celery import app
+from tta_tasks.client import TaskClient
+from tta_tasks.connection import connect
+from tta_tasks.errors import StoreUnavailable
+from tta_tasks.fleet import Fleet as View
+from tta_tasks.ledger import Ledger
+from tta_tasks.models import Status
+from tta_tasks.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from tests.fleet.conftest import Fleet
+
+pytestmark = pytest.mark.stack
+
+ACL = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
+USERS = ("admin", "producer", "worker", "monitor")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with the users of deploy/; each one's password is its name twice."""
+
+    port: int
+
+    def url(self, user: str) -> str:
+        """Where ``user`` connects."""
+        return f"redis://{user}:{user}{user}@127.0.0.1:{self.port}/0"
+
+    def settings(self, user: str) -> Settings:
+        """How a process of ``user`` is set up."""
+        return Settings.model_validate({"broker_url": self.url(user), "visibility_timeout_s": 3})
+
+    def client(self, user: str) -> redis.Redis:
+        """A connection of ``user``."""
+        return connect(self.settings(user))
+
+
+@pytest.fixture
+def server(tmp_path: Path, eventually: Callable[[Callable[[], bool]], None]) -> Iterator[Server]:
+    """Such a server, empty."""
+    text = ACL.read_text(encoding="utf-8")
+    for user in USERS:
+        text = text.replace(f"{user.upper()}_SHA256", hashlib.sha256(f"{user}{user}".encode()).hexdigest())
+    (tmp_path / "users.acl").write_text(text, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        made = Server(probe.getsockname()[1])
+    binary = find_server()
+    assert binary is not None
+    argv = [str(binary), "--port", str(made.port), "--bind", "127.0.0.1", "--aclfile", str(tmp_path / "users.acl")]
+    with (tmp_path / "valkey.log").open("wb") as log:
+        process = subprocess.Popen([*argv, "--dir", str(tmp_path), "--appendonly", "yes"], stdout=log, stderr=log)
+
+    def answers() -> bool:
+        try:
+            return bool(made.client("admin").ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        eventually(answers)
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_users_can_do_what_they_are_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet, eventually: Callable[..., None]
+) -> None:
+    """A producer's run is done by a worker, retries and lost processes included, and a monitor sees it all."""
+    monkeypatch.setenv("TTA_BROKER_URL", server.url("producer"))
+    settings.cache_clear()
+    app._after_fork()  # type: ignore[attr-defined]
+    with TaskClient.connect() as client:
+        mine = type(fleet)(client, server.settings("worker"), tmp_path)
+        client.store.put(b"a snapshot")
+        worker = mine.start()
+        try:
+            record = mine.ended(mine.submit(["one", "two_unreachable_once", "three_dies_once"]))
+            assert record.status is Status.COMPLETED
+            assert client.result(record.tasks[-1].id, timeout=10).ok
+            waiting = mine.submit(["one_waits"])
+            client.cancel_run(waiting)
+            assert mine.ended(waiting).status is Status.CANCELLED
+            seen = View(Ledger.connect(server.settings("monitor")), server.settings("monitor"))
+            eventually(lambda: seen.look().reconciled)
+            assert seen.look().counters["ended:generation:completed"] == 3
+            _watch_as(server, monkeypatch)
+        finally:
+            mine.kill(worker)
+    log: Any = server.client("admin").acl_log()
+    assert [(entry["username"], entry["reason"], entry["object"]) for entry in log] == [], "needed, and refused"
+
+
+def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Flower does: ask the workers, and listen."""
+    monkeypatch.setenv("TTA_BROKER_URL", server.url("monitor"))
+    settings.cache_clear()
+    with app.connection_for_read(server.url("monitor")) as broker:
+        assert app.control.inspect(timeout=5, connection=broker).ping()
+        heard: list[str] = []
+        receiver = app.events.Receiver(broker)
+
+        def hear(event: dict[str, Any]) -> None:
+            heard.append(event["type"])
+            receiver.should_stop = True
+
+        receiver.handlers["*"] = hear
+        receiver.capture(timeout=20)
+        assert heard
+
+
+DENIED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "producer": (
+        ("RPOP", "tta:testing"),
+        ("BRPOP", "tta:testing", "1"),
+        ("SET", "other:key", "1"),
+        ("GET", "other:key"),
+    ),
+    "worker": (("SET", "other:key", "1"), ("PUBLISH", "other", "1"), ("SUBSCRIBE", "other")),
+    "monitor": (
+        *(("SET", "tta:task:1", "1"), ("HSET", "tta:task:1", "status", "failed"), ("DEL", "tta:dead")),
+        *(("LPUSH", "tta:testing", "{}"), ("BRPOP", "tta:testing", "1"), ("HSET", "tta:counters", "x", "1")),
+    ),
+}
+NOBODYS = (
+    *(("FLUSHALL",), ("FLUSHDB",), ("KEYS", "*"), ("SCAN", "0"), ("CONFIG", "GET", "*"), ("ACL", "LIST")),
+    *(("SHUTDOWN",), ("MONITOR",), ("EVAL", "return 1", "0"), ("CLIENT", "LIST")),
+    *(("REPLICAOF", "NO", "ONE"), ("SAVE",), ("MODULE", "LIST"), ("SORT", "tta:runs")),
+)
+
+
+@pytest.mark.parametrize("user", DENIED)
+def test_users_can_do_no_more(server: Server, user: str) -> None:
+    """What is not a user's business is refused: dangerous commands, other prefixes, others' parts."""
+    with server.client(user) as client:
+        assert client.ping()
+        for command in (*DENIED[user], *NOBODYS):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)
+
+
+def test_nobody_without_a_password(server: Server) -> None:
+    """Without user and password nothing is answered; a wrong one is told as such."""
+    with redis.Redis(port=server.port) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    chosen = Settings.model_validate({"broker_url": f"redis://worker:guessed@127.0.0.1:{server.port}/0"})
+    with pytest.raises(StoreUnavailable, match="refused the password or user"):
+        Ledger.connect(chosen).runs()
+
+
+def test_shipped_file_lets_nobody_in(tmp_path: Path) -> None:
+    """As it is shipped no password fits: a server refuses the file instead of running with one that all know."""
+    binary = find_server()
+    assert binary is not None
+    ended = subprocess.run(
+        [str(binary), "--port", "0", "--aclfile", str(ACL), "--dir", str(tmp_path)],
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    assert ended.returncode != 0
