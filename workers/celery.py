@@ -13,7 +13,7 @@ from tta_tasks.errors import TransientError
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
 from workers import scratch
-from workers.lease import Lease
+from workers.lease import Holding, Lease
 from workers.reconciler import Reconciling
 
 __all__ = ["app"]
@@ -24,6 +24,7 @@ app.conf.update(result_backend=quiet(settings().redis))
 app.Task.Request = "workers.request:Request"
 app.Task.Strategy = "workers.request:strategy"
 app.steps["consumer"].add(Lease)
+app.steps["worker"].add(Holding)
 app.steps["worker"].add(Reconciling)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from typing import Any
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Lease(bootsteps.StartStopStep):
-    """Consumer step: renews the lease on every message and task that this worker holds."""
+    """Consumer step: renews the lease on every message that this worker holds, and its own."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -57,12 +58,38 @@ class Lease(bootsteps.StartStopStep):
         channel = consumer.task_consumer.channel
         if hasattr(channel, "unacked_index_key"):
             renew_messages(channel)
-        held = [(request.id, ROUTES[request.name]) for request in state.active_requests if request.name in ROUTES]
         try:
-            self._ledger.renew(held, consumer.hostname)
             self._ledger.present(consumer.hostname, _queues(consumer), _slots(consumer))
         except StoreUnavailable as error:
+            log.warning("The worker could not say that it is there: %s", error)
+
+
+class Holding(bootsteps.StartStopStep):
+    """Worker step: a thread that renews the lease on every running task, until the process ends.
+
+    The event loop could not: it stands still while a worker that was asked to end finishes what it does.
+    """
+
+    def start(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own
+        """Begin to renew."""
+        threading.Thread(target=_hold, args=(worker.hostname,), name="lease", daemon=True).start()
+
+
+def _hold(worker: str) -> None:
+    ledger = Ledger.connect(settings())
+    while True:
+        time.sleep(settings().visibility_timeout_s / 4)
+        try:
+            ledger.renew([(request.id, ROUTES[request.name]) for request in _active()], worker)
+        except StoreUnavailable as error:
             log.warning("Leases were not renewed: %s", error)
+
+
+def _active() -> list[Any]:
+    """The requests for declared tasks that the pool is at work on."""
+    while True:
+        with contextlib.suppress(RuntimeError):  # the set changed meanwhile
+            return [request for request in state.active_requests if request.name in ROUTES]
 
 
 def _queues(consumer: Any) -> list[str]:  # noqa: ANN401 - Celery's own

@@ -54,8 +54,14 @@ class Request(request.Request):
         """Free the task of a process that died before its message goes back, or whoever gets it would see it held."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self.name in ROUTES:
-            verdicts.give_back(self.id, self.hostname)
+            verdicts.give_back(self.id, self.hostname, "its process was lost", lost=True)
         return super().on_failure(exc_info, *args, **kwargs)
+
+    def cancel(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's own
+        """End the task because its worker must end; free it, so that the next one may begin it at once."""
+        if self.name in ROUTES:
+            verdicts.give_back(self.id, self.hostname, "its worker was shut down", lost=False)
+        return super().cancel(*args, **kwargs)
 
     def info(self, safe: bool = True) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002 - Celery's own
         """Describe the message for remote control: never with its arguments, only with what stands for them."""

@@ -24,12 +24,19 @@ log = logging.getLogger(__name__)
 UNWRITTEN: Final = "%s: what became of it was not written down, and the reconciler will see to it: %s"
 
 
-def give_back(task_id: str, worker: str) -> None:
-    """Record that ``worker`` lost the process that did the task; its message goes back to the queue."""
+def give_back(task_id: str, worker: str, why: str, *, lost: bool) -> None:
+    """Record that ``worker`` does the task no more; its message goes back to the queue.
+
+    Args:
+        task_id: The task.
+        worker: Node name of the worker.
+        why: For a person.
+        lost: Whether the task may be to blame; too often, and it is given up.
+    """
     try:
         ledger = Ledger.connect(settings())
         record = ledger.task(task_id)
-        ledger.requeue(record, "again: its process was lost", time.time() + GRACE_S, worker=worker, lost=True)
+        ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
     except (RecordMissing, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from tta_tasks.errors import EngineFailed, StoreUnavailable
 from tta_tasks.ledger import Ledger
@@ -32,6 +35,16 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         while time.monotonic() < until and not ledger.unwanted(task):
             time.sleep(0.05)
         return RESULTS[request.kind](status=Status.CANCELLED)
+    _linger(what, attempts)
+    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **more})
+
+
+def _linger(what: str, attempts: int) -> None:
+    """Take the time that the name says; ``stays`` ignores every polite request to end."""
     if what.endswith("outlasts"):
         time.sleep(8)
-    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **more})
+    if what.endswith("sleeps_once") and attempts == 1:
+        time.sleep(60)
+    while what.endswith("stays"):
+        with contextlib.suppress(SoftTimeLimitExceeded):
+            time.sleep(1)
