@@ -53,6 +53,13 @@ def test_every_figure_asked_for_is_exported(root: Path, exported: set[str]) -> N
     assert asked <= exported
 
 
+def test_every_figure_is_documented(root: Path, exported: set[str]) -> None:
+    """The reference names every metric."""
+    text = (root / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(tta_\w+)`", text))
+    assert documented == {re.sub(r"(_seconds)_(bucket|count|sum)$", r"\1", name) for name in exported}
+
+
 def test_alerts_fire_when_they_should_and_only_then(root: Path, checked: Callable[..., object]) -> None:
     """Promtool accepts configuration and rules, and their unit tests pass."""
     folder = root / "deploy" / "prometheus"

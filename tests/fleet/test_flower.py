@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -157,6 +158,15 @@ def test_no_password_no_flower(password: str) -> None:
     ended = subprocess.run([*TTA, "flower"], env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2
     assert "Set TTA_FLOWER_PASSWORD" in ended.stderr
+
+
+def test_shipped_configuration_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts Flower by hand with deploy/'s file has what `tta flower` has: a password, nothing but looking."""
+    monkeypatch.setenv("TTA_FLOWER_PASSWORD", PASSWORD)
+    shipped = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "flower" / "flowerconfig.py"))
+    assert shipped["basic_auth"] == [f"tta:{PASSWORD}"]
+    assert shipped["read_only"]
+    assert shipped["address"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("message", ['It\'s "both"', "two\nlines", "back\\slash", "'}"])
