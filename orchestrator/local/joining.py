@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,12 +17,13 @@ from filelock import FileLock
 from orchestrator.local.children import tail
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
 from tta_tasks import stack
-from tta_tasks.errors import BrokerUnavailable, SettingsError
+from tta_tasks.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from tta_tasks.stack import Stack
 
 STARTED_WITHIN_S = 40.0
 #: How long we wait to see an unused stack gone; it goes in any case, and stays when others use it.
 ENDED_WITHIN_S = 3.0
+LEAST_FREE_BYTES = 64 << 20
 
 _TARGETS = """\
 # What can be deployed where from this folder. Read by the deployment worker; a repository being deployed only names an
@@ -72,6 +74,7 @@ def prepare(state: Path) -> None:
 
     Raises:
         SettingsError: It cannot be written.
+        StoreUnavailable: There is hardly any room.
     """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -84,6 +87,11 @@ def prepare(state: Path) -> None:
             f"The state folder {state} cannot be written: {error.strerror}.",
             "Choose another one with TTA_STATE_DIR, or free some room.",
         ) from error
+    if (free := shutil.disk_usage(state).free) < LEAST_FREE_BYTES:
+        raise StoreUnavailable(
+            f"Only {free >> 20} MiB are free where {state} is; broker, releases and reports need more.",
+            "Free some room, or choose another place with TTA_STATE_DIR.",
+        )
 
 
 def failure(state: Path) -> str:
