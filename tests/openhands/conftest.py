@@ -16,7 +16,7 @@ import redis
 
 from tta_tasks.models import Component, Module, ModuleCoverage, RejectedTest, Usage
 from tta_tasks.protocols import GenerationJob, Limits, Workspace
-from tta_tasks.settings import Settings, settings
+from tta_tasks.settings import settings
 from workers.environment.interpreters import find_interpreter
 from workers.openhands.installation import PYTHON, install
 from workers.sandbox import detect_sandbox
@@ -78,9 +78,9 @@ def engine() -> Path:
 
 
 @pytest.fixture(scope="session")
-def host_cache() -> Path:
-    """The user's own cache folder, where the engine is."""
-    return Settings.model_fields["cache_dir"].default.expanduser()  # type: ignore[no-any-return]
+def host_cache(engine: Path) -> Path:
+    """The cache folder that the engine is in."""
+    return engine.parents[4]
 
 
 @dataclass
@@ -221,7 +221,6 @@ def write(root: Path, files: Mapping[str, str]) -> None:
 @pytest.fixture
 def bench(  # noqa: PLR0917 - fixtures
     tmp_path: Path,
-    engine: Path,
     host_cache: Path,
     component_python: Path,
     model: ScriptedModel,
@@ -234,12 +233,11 @@ def bench(  # noqa: PLR0917 - fixtures
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "engines").symlink_to(host_cache / "engines")
-    assert engine.exists()
     monkeypatch.setenv("TTA_CACHE_DIR", str(cache))
     monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
     settings.cache_clear()
     made = Bench(tmp_path, component_python, model, monkeypatch)
-    write(made.project, {"shapes.py": SHAPES, "tests/test_shapes.py": EXISTING, "pyproject.toml": "[project]\n"})
+    write(made.project, {"shapes.py": SHAPES, "tests/test_shapes.py": EXISTING})
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def test_bounds_end_a_sitting(bench: Bench, setting: str, bound: float, why: str
 @pytest.mark.slow
 def test_a_run_has_one_purse(bench: Bench) -> None:
     """What one task's agent has spent, another task's of the same run has not."""
-    bench.scenario("good", RUN_USD=0.02)
+    bench.scenario("good", RUN_USD=0.012)
     OpenHandsGenerator().generate(bench.job())
     with pytest.raises(EngineFailed, match="the run's money was spent"):
         OpenHandsGenerator().generate(bench.job(workspace=bench.workspace("task-2")))
@@ -156,11 +157,24 @@ def test_a_refactoring_that_never_holds_is_dropped(bench: Bench) -> None:
     assert (bench.homes[0] / "tree" / "packages" / "shapes" / "tests" / "test_shapes.py").exists()
 
 
+@pytest.mark.slow
+def test_a_repositorys_own_hooks_are_not_run(bench: Bench) -> None:
+    """What a repository brings for OpenHands would run outside of the jail, so it is left alone."""
+    bench.scenario("good")
+    file = bench.root / ".openhands" / "hooks.json"
+    file.parent.mkdir()
+    hook = {"matcher": "*", "hooks": [{"type": "command", "command": "touch packages/shapes/tests/hooked"}]}
+    file.write_text(json.dumps({"pre_tool_use": [hook], "session_start": [hook], "stop": [hook]}))
+    assert OpenHandsGenerator().generate(bench.job())
+    assert (bench.homes[0] / "tree" / ".openhands" / "hooks.json").exists()
+    assert not (bench.homes[0] / "tree" / "packages" / "shapes" / "tests" / "hooked").exists()
+
+
 def test_agents_fail_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the sandbox hides neither processes nor network, agents are not available unless an operator says so."""
     bench.scenario("good")
     assert OpenHandsGenerator().available() == ""
-    monkeypatch.setattr("workers.openhands.agents.detect_sandbox", lambda: Weak())
+    monkeypatch.setattr("workers.openhands.agents.detect_sandbox", Weak)
     assert "TTA_AGENTS_UNCONFINED" in OpenHandsGenerator().available()
     bench.scenario("good", AGENTS_UNCONFINED=True)
     assert OpenHandsGenerator().available() == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import os
 import secrets
 import socketserver
 import threading
@@ -37,7 +38,12 @@ class Door(socketserver.ThreadingUnixStreamServer):
         #: Shown with each question.
         self.token = secrets.token_hex(16)
         self.answers = answers
-        super().__init__(str(path), _Question)
+        # The address of a socket is short; a path by way of its folder's descriptor always is.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            super().__init__(f"/proc/self/fd/{folder}/{path.name}", _Question)
+        finally:
+            os.close(folder)
 
     @contextmanager
     def opened(self) -> Iterator[Door]:

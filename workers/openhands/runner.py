@@ -48,12 +48,21 @@ def ask(op: str, **fields: object) -> dict[str, Any]:
     """Ask the worker something; one connection a question."""
     with socket.socket(socket.AF_UNIX) as door:
         door.settimeout(PATIENCE_S)
-        door.connect(os.environ[DOOR])
+        _connect(door, Path(os.environ[DOOR]))
         question = {"token": os.environ[TOKEN], "op": op, **fields}
         door.sendall(json.dumps(question).encode() + b"\n")
         with door.makefile("r", encoding="utf-8") as answer:
             reply: dict[str, Any] = json.loads(answer.readline())
     return reply
+
+
+def _connect(door: socket.socket, path: Path) -> None:
+    """Connect by way of the folder's descriptor: the address of a socket is short, a path may be long."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        door.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def stop_hook() -> None:
