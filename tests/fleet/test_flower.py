@@ -123,6 +123,7 @@ def test_ends_are_told_apart_in_the_browser(
     assert flower.worker() in flower.page("/workers", tmp_path / "browser")
 
 
+@pytest.mark.slow
 def test_payloads_stay_out_of_sight(
     fleet: Fleet, flower: Flower, eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
@@ -142,6 +143,7 @@ def test_payloads_stay_out_of_sight(
     fleet.client.cancel(told.id)
 
 
+@pytest.mark.slow
 def test_nothing_without_the_password_and_nothing_but_looking(flower: Flower) -> None:
     """Pages, API and figures ask for the password; who has it cannot stop a worker, revoke or submit."""
     for path in ("/tasks", "/api/tasks", "/metrics"):
