@@ -19,7 +19,7 @@ from tta_tasks.protocols import GenerationJob, Limits, Workspace
 from tta_tasks.settings import settings
 from workers.environment.interpreters import find_interpreter
 from workers.openhands.installation import PYTHON, install
-from workers.sandbox import detect_sandbox
+from workers.sandbox import ProcessSandbox, detect_sandbox
 
 HERE = Path(__file__).parent
 #: Searched for in all that a run leaves behind.
@@ -161,7 +161,9 @@ class Bench:
         """One model, which follows a script."""
         self.configure(self.entry(name), **variables)
 
-    def workspace(self, task_id: str = "task-1", cancelled: Callable[[], bool] = lambda: False) -> Workspace:
+    def workspace(
+        self, task_id: str = "task-1", cancelled: Callable[[], bool] = lambda: False, level: str = ""
+    ) -> Workspace:
         """What a task is given."""
         scratch = self.folder / "scratch"
         scratch.mkdir(exist_ok=True)
@@ -169,7 +171,7 @@ class Bench:
             root=self.root,
             component=COMPONENT,
             python=self.python,
-            sandbox=detect_sandbox(),
+            sandbox=ProcessSandbox(level) if level else detect_sandbox(),
             scratch=scratch,
             limits=Limits(wall_s=60, memory_bytes=2 << 30),
             progress=self.said.append,

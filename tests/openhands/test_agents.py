@@ -158,6 +158,17 @@ def test_a_refactoring_that_never_holds_is_dropped(bench: Bench) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("level", ["namespaces", "landlock", "process-group"])
+def test_agents_work_at_every_level(bench: Bench, level: str, processes: Callable[[str], list[str]]) -> None:
+    """Without bubblewrap, and on hosts whose operator lets them, agents do the same; daemons end all the same."""
+    bench.scenario("daemons", AGENTS_UNCONFINED=True)
+    (tests,) = OpenHandsGenerator().generate(bench.job(workspace=bench.workspace(level=level)))
+    assert "test_a_circle_is_round" in tests.source
+    assert not processes("31.4159")
+    assert not processes(str(bench.homes[0]))
+
+
+@pytest.mark.slow
 def test_a_repositorys_own_hooks_are_not_run(bench: Bench) -> None:
     """What a repository brings for OpenHands would run outside of the jail, so it is left alone."""
     bench.scenario("good")

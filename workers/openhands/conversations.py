@@ -87,9 +87,10 @@ def conversation(settings: Settings, task_id: str) -> Iterator[Conversation]:
     """
     parent = settings.cache / "conversations"
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    prune(parent, settings.conversation_keep_s, settings.conversation_bytes)
     key = hashlib.sha256((task_id or uuid.uuid4().hex).encode()).hexdigest()[:24]
     home = parent / key
+    if not home.exists():
+        prune(parent, settings.conversation_keep_s, settings.conversation_bytes)
     try:
         with FileLock(home.with_suffix(".lock"), timeout=ENDING_S):
             home.mkdir(mode=0o700, exist_ok=True)

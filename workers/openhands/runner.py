@@ -234,7 +234,8 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
     return LLM(
         model=wanted["litellm"],
         base_url=wanted["base_url"] or None,
-        api_key=SecretStr(wanted["key"]) if wanted["key"] else None,
+        # Servers of one's own need no key, but litellm does not ask without.
+        api_key=SecretStr(wanted["key"] or "none") if wanted["key"] or wanted["base_url"] else None,
         usage_id="agent",
         api_mode="chat",
         timeout=wanted["timeout_s"],
