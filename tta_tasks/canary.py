@@ -21,7 +21,7 @@ FRESH_S = 20.0
 POLL_S = 0.1
 
 
-@app.task(name="tta_tasks.ping", ignore_result=True)
+@app.task(name="tta_tasks.ping", ignore_result=True, send_events=False)
 def ping(queue: str) -> None:
     """Say that a worker of ``queue`` did it."""
     with translated(settings().redis):
