@@ -32,7 +32,7 @@ class Context:
     ledger: Ledger
     settings: Settings = field(default_factory=settings)
     #: What agents have taken for this task.
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     _told_at: float = 0.0
 
     @cached_property
