@@ -191,7 +191,10 @@ def waiting_at_rabbitmq(queue: str) -> int:
     """
     with publishing.translated(), app.connection_for_read() as broker:
         channel: Any = broker.default_channel
-        return int(channel.queue_declare(queue, passive=True).message_count)
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except broker.channel_errors:
+            return 0  # neither a producer nor a worker has declared it yet
 
 
 def _worker(member: str) -> Worker:

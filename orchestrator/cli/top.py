@@ -8,10 +8,11 @@ import time
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from orchestrator.watch.fleet import picture
 from tta_tasks.connection import without_password
-from tta_tasks.errors import SettingsError
+from tta_tasks.errors import SettingsError, TransientError
 from tta_tasks.fleet import Fleet
 from tta_tasks.ledger import Ledger
 from tta_tasks.settings import settings
@@ -42,4 +43,7 @@ def top(once: bool, as_json: bool, interval: float) -> None:  # noqa: FBT001
     ):
         while True:
             time.sleep(interval)
-            live.update(picture(fleet.look(), where))
+            try:
+                live.update(picture(fleet.look(), where))
+            except TransientError as error:  # it may come back
+                live.update(Text(str(error), style="red"))
