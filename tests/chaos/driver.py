@@ -34,6 +34,8 @@ TASK_TIMEOUT_S = 10
 SLOTS = 2
 #: How long everything may take to end once nothing goes wrong any more, in seconds.
 SETTLE_S = 120.0
+#: How long the broker may take to be rid of what had ended already: a visibility timeout, and kombu's look every 5 s.
+DRAIN_S = 30.0
 CELERY = (
     *("--app", "workers", "worker", "--hostname", "chaos-{number}@%h", "--queues", ",".join(NAMES)),
     *("--concurrency", str(SLOTS), "--without-gossip", "--without-mingle"),
@@ -133,8 +135,9 @@ def aftermath(session: Session, folder: Path, producer: Producer, havoc: Havoc) 
     quiet = time.monotonic()
     seen, waiting = settled(producer.client, list(producer.accepted))
     settle_s = round(time.monotonic() - quiet, 1)
-    stubborn = havoc.crew.stop()
     with redis.Redis.from_url(havoc.server.url) as direct:
+        drained(direct)
+        stubborn = havoc.crew.stop()
         problems = violations(folder, direct, producer, seen)
     problems += [f"{len(waiting)} accepted tasks were never told as ended"] if waiting else []
     problems += [f"worker {number} did not end when asked to" for number in stubborn]
@@ -154,6 +157,13 @@ def settled(client: TaskClient, ids: list[str]) -> tuple[dict[str, Status], set[
         except TransientError:
             time.sleep(0.2)
     return seen, set(ids) - set(seen)
+
+
+def drained(direct: redis.Redis) -> None:
+    """Give what was not acknowledged, as its connection had broken, the time to come again and be thrown away."""
+    until = time.monotonic() + DRAIN_S
+    while direct.exists(f"{settings().key_prefix}unacked") and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def violations(folder: Path, direct: redis.Redis, producer: Producer, seen: dict[str, Status]) -> list[str]:
