@@ -282,6 +282,9 @@ class ReleaseRequest:
     sandbox: Sandbox
     #: The deployer's own table of the target, from the deployment worker's configuration.
     target: Mapping[str, object]
+    #: Fencing token: when the deployment was first begun, however often since. One that is older than the newest the
+    #: environment has seen must not replace what is there.
+    token: float = 0.0
     progress: Callable[[str], None] = field(default=lambda _message: None)
 
 
@@ -307,7 +310,8 @@ class Deployer(Protocol):
         Calling it again with the current release changes nothing and answers ``unchanged``.
 
         Raises:
-            DeploymentFailed: It could not be built, or not even the previous release holds.
+            DeploymentFailed: It could not be built, a newer deployment has come before it, or not even the previous
+                release holds.
         """
 
     def releases(self, component: str, environment: str, target: Mapping[str, object]) -> Iterable[str]:

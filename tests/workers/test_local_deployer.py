@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ class Place:
         self.site = Site(path / "calc" / "staging")
         self._wheels = wheels
 
-    def deploy(self, version: str, **options: object) -> Release:
+    def deploy(self, version: str, *, token: Any = 0.0, **options: object) -> Release:  # noqa: ANN401 - or an option
         """Deploy a version, with options of the target."""
         return LocalDeployer().release(
             ReleaseRequest(
@@ -102,6 +103,7 @@ class Place:
                 artifact=self._wheels[version],
                 sandbox=detect_sandbox(),
                 target={**self.table, **options},
+                token=token,
             )
         )
 
@@ -134,6 +136,17 @@ def test_a_release_runs_from_the_link_and_again_is_unchanged(place: Place) -> No
     assert again.action == "unchanged"
     assert [check.ok for check in again.checks] == [True]
     assert (place.told(), place.site.link.lstat()) == (history, link)
+
+
+def test_an_older_deployment_that_comes_late_is_refused(place: Place) -> None:
+    """Delivered again after a newer one, it replaces nothing; the newer one again is fine."""
+    place.deploy("one", token=100.0)
+    place.deploy("two", token=200.0)
+    with pytest.raises(DeploymentFailed, match="begun later has come before"):
+        place.deploy("one", token=100.0)
+    assert place.runs() == "two"
+    assert place.deploy("two", token=200.0).action == "unchanged"
+    assert place.told() == [("switching", "one"), ("released", "one"), ("switching", "two"), ("released", "two")]
 
 
 def test_a_failed_smoke_check_never_reaches_the_link(place: Place) -> None:

@@ -79,6 +79,7 @@ class LocalDeployer:
         site = target.site(request.component.name, request.environment)
         try:
             with site.locked():
+                site.fence(request.token)
                 return _Deployment(request, target, site).run()
         except OSError as error:
             raise DeploymentFailed(

@@ -76,6 +76,22 @@ class Site:
                 f"Another deployment to {self.base} has been going on for {LOCK_S:.0f} s.", "Try again when it is over."
             ) from error
 
+    def fence(self, token: float) -> None:
+        """Let nothing older than ``token`` in from now on; the lock must be held.
+
+        Raises:
+            DeploymentFailed: Something newer was here before.
+        """
+        path = self.base / "fence"
+        seen = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+        if token < seen:
+            raise DeploymentFailed(
+                f"A deployment to {self.base} that was begun later has come before this one, which is given up.",
+                "Nothing has changed; deploy again if it is this release that should be in use.",
+            )
+        if token > seen:
+            _write(path, repr(token))
+
     # -- releases --------------------------------------------------------------------------------------------------
 
     def folder(self, digest: str) -> Path:

@@ -32,6 +32,7 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
             artifact=_wheel(digest, tree, request, context),
             sandbox=context.sandbox,
             target=target.own,
+            token=context.ledger.task(context.task.id).started_at or 0.0,
             progress=context.progress,
         )
     )
