@@ -20,7 +20,7 @@ from celery.canvas import Signature
 from tta_tasks import publishing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
-from tta_tasks.errors import QueueFull, SettingsError, TtaError, UsageError
+from tta_tasks.errors import QueueFull, SettingsError, StoreUnavailable, TtaError, UsageError
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import AnyRequest, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.protocols import ArtifactStore
@@ -221,24 +221,31 @@ class TaskClient:
                 return
             position = happened[-1][0] if happened else position
 
-    def watch(self, run_id: str, poll_interval: float = 2.0) -> Iterator[RunRecord]:
+    def watch(self, run_id: str, poll_interval: float = 2.0, patience: float = 60.0) -> Iterator[RunRecord]:
         """Yield the run's record now, after each change, and at last when it is terminal.
 
         Waits on the run's event stream; ``poll_interval`` (s) is how long a lost notification may go unnoticed. A
-        record is yielded at least that often, so that a view can keep its clocks running.
+        record is yielded at least that often, so that a view can keep its clocks running. A ledger that does not answer
+        is waited for, up to ``patience`` (s).
 
         Raises:
             RecordMissing: No such run.
         """
         record = self.ledger.run(run_id)
-        position = "0"
+        position, answered = "0", time.monotonic()
         while True:
             yield record
             if record.status.terminal:
                 return
-            happened = self.ledger.events(run_id, after=position, wait_s=poll_interval)
-            record = self._renewed(record, {event.task_id for _, event in happened})
-            position = happened[-1][0] if happened else position
+            try:
+                happened = self.ledger.events(run_id, after=position, wait_s=poll_interval)
+                record = self._renewed(record, {event.task_id for _, event in happened})
+            except StoreUnavailable:
+                if time.monotonic() - answered > patience:
+                    raise
+                time.sleep(poll_interval)
+            else:
+                position, answered = happened[-1][0] if happened else position, time.monotonic()
 
     # -- stopping --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from orchestrator.local import joining
 from orchestrator.watch import View
 from tta_tasks import stack
 from tta_tasks.client import TaskClient
-from tta_tasks.errors import StoreUnavailable, TtaError
+from tta_tasks.errors import TtaError
 from tta_tasks.models import RunRecord, Status
 from tta_tasks.settings import Settings, settings
 
@@ -31,14 +31,10 @@ def follow(client: TaskClient, run_id: str, view: View, wanted: outputs.Wanted |
         try:
             for record in client.watch(run_id, poll_interval=POLL_S):
                 view.update(record)
+                _stop_without_stack(run_id)
         except KeyboardInterrupt:
             view.note(_parting(run_id))
             return faults.INTERRUPTED
-        except StoreUnavailable as error:
-            # The local stack tells why it is gone.
-            if not Settings().broker and (why := joining.failure(settings().state_dir)):
-                raise TtaError(why, f"`tta resume {run_id}` continues the run.") from error
-            raise
     if wanted is not None:
         left = outputs.write(record, client.store, wanted)
         view.summary(left.report, left.paths)
@@ -48,6 +44,12 @@ def follow(client: TaskClient, run_id: str, view: View, wanted: outputs.Wanted |
 def code_of(record: RunRecord) -> int:
     """The exit code of a run that has ended."""
     return faults.OK if record.status is Status.COMPLETED else faults.FAILED
+
+
+def _stop_without_stack(run_id: str) -> None:
+    """A broker that is away may come back; a local stack that gave up tells why, and does not."""
+    if not Settings().broker and (why := joining.failure(settings().state_dir)):
+        raise TtaError(why, f"`tta resume {run_id}` continues the run.")
 
 
 def _parting(run_id: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -62,7 +63,7 @@ class Fleet:
     def waiting(self, queue: str) -> int:
         """How many messages wait in a queue."""
         with app.connection_for_read() as connection:
-            channel = connection.default_channel
+            channel: Any = connection.default_channel
             if self.client.transport == "amqp":
                 return int(channel.queue_declare(queue, passive=True).message_count)
             return int(channel._size(queue))
