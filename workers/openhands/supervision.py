@@ -97,6 +97,7 @@ class Sitting:
         """
         self._until = time.monotonic() + self.brief.wall_s
         parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
+        scratch.reap(parent)  # of workers that were killed
         answers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
         with scratch.folder(parent) as folder, Door(folder / "door", answers).opened() as door:
             try:
