@@ -32,6 +32,8 @@ class Request(request.Request):
         super().__init__(*args, **kwargs)
         # What kombu raises for a channel whose connection was closed under it; unforeseen, it would end the worker.
         self._connection_errors = (*self._connection_errors, AttributeError)  # type: ignore[has-type]
+        # Whoever published a message stamped its own limits on it; those of the host that does the work count.
+        self.time_limits = (None, None)
         shown: str = self._argsrepr  # type: ignore[has-type]
         if self.name in ROUTES and "{" in shown:
             self._argsrepr = UNNAMED

@@ -58,6 +58,19 @@ def test_hard_time_limit_does_not_cost_the_callback(fleet: Fleet, monkeypatch: p
     assert stayed.result.error.message == "Killed after 11 s: it did not end when asked to."
 
 
+def test_the_worker_s_time_limit_counts_not_the_producer_s(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that a patient producer handed in is asked to end when its worker's limit says so."""
+    monkeypatch.setenv("TTA_TASK_TIMEOUT_S", "10")
+    fleet.start()
+    module = Module(name="one_waits", path="one_waits.py")
+    component = Component(name="calculator", modules=(module,))
+    task_id = fleet.client.submit(GenerationRequest(snapshot="0" * 64, component=component, module=module))
+    result = fleet.client.result(task_id, timeout=60)
+    assert result.status is Status.FAILED
+    assert result.error is not None
+    assert result.error.message == "Ended after 10 s."
+
+
 def test_asked_to_end_a_worker_ends_what_it_does_first(fleet: Fleet, eventually: Eventually) -> None:
     """SIGTERM: the running task is completed and not begun by another worker, which does the next one."""
     worker = fleet.start(slots=1)
