@@ -26,7 +26,7 @@ deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. Th
 	$(VENV)/bin/python -m pytest tests/deploy
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadgroup
 
 chaos: $(VENV)/.ready ## Ten minutes of faults under load. `make chaos CHAOS="--seed 7"` repeats one; `--help` shows the rest.
 	$(VENV)/bin/python -m tests.chaos $(CHAOS)
