@@ -141,11 +141,24 @@ def test_cancel_is_kept(ledger: Ledger) -> None:
     assert ledger.cancelled("r1")
 
 
-def test_oldest_runs_are_forgotten_first(ledger: Ledger) -> None:
-    """The list of runs is bounded by max_runs, newest first."""
+def test_oldest_runs_are_forgotten_first(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Of runs that ended only max_runs are kept, newest first, with nothing left of the others."""
+    for number in range(5):
+        found = task(f"t{number}", f"r{number}")
+        ledger.accept([found], plan(f"r{number}", (found.id,), created_at=number))
+        ledger.start(found, "w1")
+        ledger.finish(found, TestingResult(status=Status.COMPLETED), "w1")
+    assert ledger.runs(10) == ("r4", "r3", "r2")
+    left = {key.decode().rpartition(":")[2] for key in valkey.scan_iter("tta:*:[rt][0-9]")}
+    assert left == {"r2", "r3", "r4", "t2", "t3", "t4"}
+
+
+def test_a_run_that_goes_on_is_not_forgotten(ledger: Ledger) -> None:
+    """However many came after it."""
     for number in range(5):
         ledger.accept([task(f"t{number}", f"r{number}")], plan(f"r{number}", (f"t{number}",), created_at=number))
-    assert ledger.runs(10) == ("r4", "r3", "r2")
+    assert ledger.runs(10) == ("r4", "r3", "r2", "r1", "r0")
+    assert ledger.run("r0").status is Status.QUEUED
 
 
 def test_everything_expires(ledger: Ledger, valkey: redis.Redis) -> None:

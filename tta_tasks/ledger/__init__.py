@@ -45,6 +45,8 @@ LEASE_SHARE = 0.8
 GRACE_S = 10.0
 #: Most dead letters kept.
 MAX_DEAD = 1000
+#: Most runs forgotten when one is accepted.
+FORGET_AT_ONCE = 3
 
 
 class Move(StrEnum):
@@ -98,8 +100,9 @@ class Ledger:
                 pipe.hset(self._run_key(plan.id), mapping=facts | {"plan": plan.model_dump_json()})
                 pipe.expire(self._run_key(plan.id), keep)
                 pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
-                pipe.zremrangebyrank(f"{self._prefix}runs", 0, -self._settings.max_runs - 1)
             answers = pipe.execute()
+        if plan is not None:
+            self._forget_oldest()
         return tuple(bool(answer) for answer in answers[: len(tasks)])
 
     def secure(self) -> None:
@@ -341,6 +344,23 @@ class Ledger:
             (position.decode(), Event.model_validate({name.decode(): value.decode() for name, value in fields.items()}))
             for position, fields in _entries(answer)
         ]
+
+    def _forget_oldest(self) -> None:
+        """Remove the runs above ``max_runs``, oldest first, with all that is kept of them; not one that goes on."""
+        runs = f"{self._prefix}runs"
+        with translated(self._url):
+            oldest = cast("list[bytes]", self._redis.zrange(runs, 0, -self._settings.max_runs - 1))
+            # A few at a time: each new run makes room for more than itself.
+            for run_id in [item.decode() for item in oldest[:FORGET_AT_ONCE]]:
+                try:
+                    record = self.run(run_id)
+                except RecordMissing:
+                    self._redis.zrem(runs, run_id)
+                    continue
+                if record.status.terminal:
+                    tasks = [self._task_key(task.id) for task in record.tasks]
+                    self._redis.delete(self._run_key(run_id), f"{self._prefix}events:{run_id}", *tasks)
+                    self._redis.zrem(runs, run_id)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
