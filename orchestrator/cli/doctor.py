@@ -19,7 +19,7 @@ from tta_tasks.models import Check
 from tta_tasks.settings import Settings, settings
 
 
-@click.command()
+@click.command(short_help="Say what is there and what is missing.")
 def doctor() -> None:
     """Say what is there and what is missing: broker, workers, sandbox, engines.
 

@@ -12,7 +12,7 @@ from tta_tasks import plugins
 from tta_tasks.models import Check
 
 
-@click.group()
+@click.group(short_help="List and install engines.")
 def engines() -> None:
     """List and install engines that live in an environment of their own, on this worker host."""
 

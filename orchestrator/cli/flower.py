@@ -17,7 +17,7 @@ CONFIG = Path(__file__).parents[1] / "flowerconfig.py"
 MIN_PASSWORD = 12
 
 
-@click.command()
+@click.command(short_help="Start Flower, to look at.")
 @click.option("--address", envvar="TTA_FLOWER_ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", envvar="TTA_FLOWER_PORT", type=click.IntRange(1, 65535), default=5555, show_default=True)
 def flower(address: str, port: int) -> None:

@@ -14,7 +14,7 @@ from tta_tasks.ledger import Ledger
 from tta_tasks.settings import settings
 
 
-@click.command()
+@click.command(short_help="Serve figures for Prometheus.")
 @click.option(
     "--address", envvar="TTA_METRICS_ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen."
 )

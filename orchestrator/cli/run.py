@@ -89,7 +89,7 @@ def run(  # noqa: PLR0917 - one parameter an option
     sys.exit(code)
 
 
-@click.command()
+@click.command(short_help="Hand a run in and print its id.")
 @_planning
 def submit(spec: Path, repo: Path, **planning: Any) -> None:  # noqa: ANN401 - of _planning
     """Hand a run in and print its id; a fleet, or the stack of `tta up`, does it."""

@@ -93,7 +93,7 @@ def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path
     sys.exit(code_of(record))
 
 
-@click.command()
+@click.command(short_help="Stop RUN.")
 @click.argument("run")
 def cancel(run: str) -> None:
     """Stop RUN: what waits ends at once, what runs at its next sign of life."""
@@ -104,7 +104,7 @@ def cancel(run: str) -> None:
     click.echo(f"{run}: {record.status}" + (f"; still ending: {', '.join(left)}" if left else ""))
 
 
-@click.command()
+@click.command(short_help="Continue RUN, which was interrupted.")
 @click.argument("run")
 @_REPO
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -116,7 +116,7 @@ def resume(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
     sys.exit(code)
 
 
-@click.command()
+@click.command(short_help="Do RUN, which has ended, once more.")
 @click.argument("run")
 @_REPO
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -33,7 +33,7 @@ def up(slots: int | None, port: int) -> None:
         click.echo(f"export TTA_BROKER_URL={running.broker_url}")
 
 
-@click.command()
+@click.command(short_help="Stop the local stack of this folder.")
 def down() -> None:
     """Stop the local stack of this folder; accepted work waits for the next one."""
     state = Settings().state_dir
