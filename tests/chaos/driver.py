@@ -34,8 +34,9 @@ TASK_TIMEOUT_S = 10
 SLOTS = 2
 #: How long everything may take to end once nothing goes wrong any more, in seconds.
 SETTLE_S = 120.0
-#: How long the broker may take to be rid of what had ended already: a visibility timeout, and kombu's look every 5 s.
-DRAIN_S = 30.0
+#: How long the broker may take to be rid of what had ended already: a copy that is to be tried again is held until its
+#: time comes (at most 48 s), then a visibility timeout, and kombu's look every 5 s.
+DRAIN_S = 120.0
 CELERY = (
     *("--app", "workers", "worker", "--hostname", "chaos-{number}@%h", "--queues", ",".join(NAMES)),
     *("--concurrency", str(SLOTS), "--without-gossip", "--without-mingle"),

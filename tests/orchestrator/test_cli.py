@@ -17,7 +17,9 @@ import pytest
 from tta_tasks.errors import SnapshotError
 from tta_tasks.git import git
 
-TTA = [sys.executable, "-c", "from orchestrator.cli import main; main(prog_name='tta')"]
+#: As a shell in the foreground starts it: one in the background would have it ignore Ctrl-C.
+_START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from orchestrator.cli import main"
+TTA = [sys.executable, "-c", f"{_START}; main(prog_name='tta')"]
 
 SPEC = """\
 ---
