@@ -34,9 +34,9 @@ TASK_TIMEOUT_S = 10
 SLOTS = 2
 #: How long everything may take to end once nothing goes wrong any more, in seconds.
 SETTLE_S = 120.0
-#: How long the broker may take to be rid of what had ended already. A visibility timeout and kombu's look every 5 s would
-#: be 8 s; once 15 messages were still held after 30 s, on a busy machine. Copies that wait for their retry (at most 48 s)
-#: would explain it, but it was not traced.
+#: How long the broker may take to be rid of what had ended already. A visibility timeout and kombu's look every 5 s
+#: would be 8 s; once 15 messages were still held after 30 s, on a busy machine. Copies that wait for their retry (at
+#: most 48 s) would explain it, but it was not traced.
 DRAIN_S = 120.0
 CELERY = (
     *("--app", "workers", "worker", "--hostname", "chaos-{number}@%h", "--queues", ",".join(NAMES)),
