@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 
+from tta_tasks import tls
 from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, Priority, queues_on, transport_priority
 from tta_tasks.settings import Settings, settings
 
@@ -33,12 +34,14 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker,
         "broker_transport_options": broker_options,
+        "broker_use_ssl": tls.broker_options(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_timeout": 5,
         # A Redis that refuses to write, its disk full, is waited for; without this it would end the worker.
         "broker_channel_error_retry": True,
         "result_backend": settings.redis or None,
         "result_backend_transport_options": redis_options,
+        "redis_backend_use_ssl": tls.redis_options(settings, settings.redis) or None,
         "result_expires": settings.retention_s,
         # Longer than any run: with a shorter one, a chord's body would never be called.
         "result_chord_expires": settings.retention_s,

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
+from amqp.exceptions import AMQPError
 from celery.canvas import Signature
 from kombu.exceptions import KombuError
 
 from tta_tasks.celery import app
-from tta_tasks.connection import without_password
+from tta_tasks.connection import refusal, without_password
 from tta_tasks.errors import BrokerUnavailable
 from tta_tasks.models import TaskRecord
 from tta_tasks.queues import Priority, transport_priority
@@ -52,13 +53,24 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
             DECLARED[task.request.kind].apply_async(producer=producer, **options_of(task, transport))
 
 
+def reach() -> None:
+    """Connect to the broker once.
+
+    Raises:
+        BrokerUnavailable: It does not answer, or does not let us in.
+    """
+    with translated(), app.connection_for_write() as broker:
+        broker.connect()
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Turn kombu's faults, and those it lets through, into :class:`BrokerUnavailable`, without the password."""
     try:
         yield
-    except (KombuError, redis.RedisError, OSError) as error:
-        raise BrokerUnavailable(
-            f"The broker at {without_password(settings().broker)} does not answer: {error}.",
-            "Is it running, and is TTA_BROKER_URL right?",
-        ) from error
+    except (KombuError, redis.RedisError, AMQPError, OSError) as error:
+        message, hint = refusal(error, settings().broker) or (
+            f"does not answer: {str(error).rstrip('.')}",
+            "Is it running, and is TTA_BROKER_URL right (rediss:// or amqps:// only where it speaks TLS)?",
+        )
+        raise BrokerUnavailable(f"The broker at {without_password(settings().broker)} {message}.", hint) from error

@@ -12,7 +12,7 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tta_tasks import stack
+from tta_tasks import stack, tls
 from tta_tasks.errors import SettingsError
 
 REDIS_SCHEMES = ("redis", "rediss")
@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     artifact_url: str = ""
     #: Put before every key in Redis, so that several installations can share one.
     key_prefix: str = Field(default="tta:", min_length=1, max_length=64)
+
+    #: For ``rediss://`` and ``amqps://``: certificates of authorities to trust beside the system's, and what to show
+    #: where that is asked for. PEM; the key may be in the file of the certificate.
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
 
     #: Where the local stack, its releases and the reports of runs are.
     state_dir: Path = Path(".tta")
@@ -102,6 +108,8 @@ class Settings(BaseSettings):
         scheme, separator, _ = url.get_secret_value().partition("://")
         if url.get_secret_value() and (not separator or scheme not in known):
             raise ValueError(f"a URL must begin with one of {', '.join(f'{name}://' for name in known)}")
+        if "ssl_" in url.get_secret_value().partition("?")[2]:
+            raise ValueError("TLS is set up with TTA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE, not in the URL")
         return url
 
     @model_validator(mode="after")
@@ -110,6 +118,8 @@ class Settings(BaseSettings):
             raise ValueError("TTA_RESULT_URL must name a Redis when TTA_BROKER_URL is RabbitMQ")
         if self.retention_s < self.task_timeout_s + self.task_grace_s:
             raise ValueError("TTA_RETENTION_S must be longer than TTA_TASK_TIMEOUT_S + TTA_TASK_GRACE_S")
+        if self.tls_ca_file or self.tls_cert_file or self.tls_key_file:
+            tls.verify(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
         return self
 
     @property

@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli import faults
 from orchestrator.local.broker import find_server
-from tta_tasks import plugins, queues, stack
+from tta_tasks import plugins, publishing, queues, stack
 from tta_tasks.celery import app
 from tta_tasks.connection import without_password
 from tta_tasks.errors import TtaError
@@ -34,7 +34,7 @@ def doctor() -> None:
     for check in checks:
         mark, colour = ("ok", "green") if check.ok else ("!!", "yellow")
         click.echo(f"{click.style(mark, fg=colour, bold=True)}  {check.name:<{width}}  {check.detail}")
-    needed = {"settings", "broker", "git"}
+    needed = {"settings", "broker", "ledger", "git"}
     sys.exit(faults.FAILED if any(not check.ok and check.name in needed for check in checks) else faults.OK)
 
 
@@ -51,14 +51,21 @@ def _broker() -> Iterator[Check]:
         detail = f"embedded: {server}" if server else "none: install valkey-server or set TTA_BROKER_URL"
         yield Check(name="broker", ok=server is not None, detail=detail)
         return
-    url = without_password(settings().broker)
+    chosen = settings()
+    broker = _answers("broker", chosen.broker, publishing.reach, " (local stack)" if running else "")
+    ledger = _answers("ledger", chosen.redis, lambda: Ledger.connect(chosen).runs(1))
+    yield broker
+    yield ledger
+    if broker.ok and ledger.ok:
+        yield _workers()
+
+
+def _answers(name: str, url: str, ask: Callable[[], object], more: str = "") -> Check:
     try:
-        Ledger.connect(settings()).runs(1)
+        ask()
     except TtaError as error:
-        yield Check(name="broker", ok=False, detail=str(error))
-        return
-    yield Check(name="broker", ok=True, detail=f"{url} answers" + (" (local stack)" if running else ""))
-    yield _workers()
+        return Check(name=name, ok=False, detail=str(error))
+    return Check(name=name, ok=True, detail=f"{without_password(url)} answers{more}")
 
 
 def _workers() -> Check:

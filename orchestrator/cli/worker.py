@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from tta_tasks import canary
-from tta_tasks.errors import BrokerUnavailable, SettingsError
+from tta_tasks import canary, publishing
+from tta_tasks.connection import refusal
+from tta_tasks.errors import BrokerUnavailable, SettingsError, TransientError
 from tta_tasks.fleet import Fleet, FleetState
 from tta_tasks.ledger import Ledger
 from tta_tasks.queues import NAMES
@@ -27,7 +28,7 @@ def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
 
     On SIGTERM it takes nothing more and ends; what it is doing after 10 s goes back to its queue, for another worker.
     """
-    _connected()
+    _let_in(_connected())
     chosen = NAMES if "all" in queues else queues
     # A name of its own, also where replicas share a host's name.
     node = f"{'all' if 'all' in queues else '-'.join(queues)}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
@@ -74,6 +75,21 @@ def _connected() -> Settings:
     if not chosen.broker:
         raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
     return chosen
+
+
+def _let_in(chosen: Settings) -> None:
+    """See that broker and ledger let this process in, where they answer; Celery would ask them for ever.
+
+    Raises:
+        TransientError: One of them does not; its message says why.
+    """
+    for url, ask in ((chosen.broker, publishing.reach), (chosen.redis, lambda: Ledger.connect(chosen).runs(1))):
+        try:
+            ask()
+        except TransientError as error:
+            if error.__cause__ is not None and refusal(error.__cause__, url) is not None:
+                raise
+            click.echo(f"{error.message} It is waited for.", err=True)
 
 
 def _missing(queue: str, state: FleetState) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tta_tasks import tls
 from tta_tasks.errors import SettingsError
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
@@ -35,4 +36,5 @@ def open_store(settings: Settings) -> ArtifactStore:
         prefix=settings.key_prefix,
         retention_s=settings.retention_s,
         max_bytes=settings.max_artifact_bytes,
+        tls=tls.redis_options(settings, settings.redis),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
@@ -23,16 +26,20 @@ class RedisStore:
         prefix: Put before ``artifact:<digest>``.
         retention_s: An artifact expires this long after its last use.
         max_bytes: Largest artifact; Redis itself ends at 512 MiB.
+        tls: For ``rediss://``, :func:`tta_tasks.tls.redis_options`.
 
     Raises:
         SettingsError: ``url`` cannot be read as one.
     """
 
-    def __init__(self, url: str, *, prefix: str, retention_s: int, max_bytes: int) -> None:
+    def __init__(
+        self, url: str, *, prefix: str, retention_s: int, max_bytes: int, tls: Mapping[str, Any] | None = None
+    ) -> None:
         self._place = content.without_secrets(url)
         try:
             self._redis = redis.Redis.from_url(
                 url,
+                **(tls or {}),
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
                 socket_timeout=ANSWER_TIMEOUT_S,
                 # A server that was restarted costs a moment, not a task.
