@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check slow deployables chaos rabbitmq clean
+.PHONY: demo test check slow bench deployables chaos rabbitmq clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
@@ -26,10 +26,15 @@ deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. Th
 	$(VENV)/bin/python -m pytest tests/deploy
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
+	$(UV) sync --quiet --frozen --inexact --group bench
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadgroup
 
 chaos: $(VENV)/.ready ## Ten minutes of faults under load. `make chaos CHAOS="--seed 7"` repeats one; `--help` shows the rest.
 	$(VENV)/bin/python -m tests.chaos $(CHAOS)
+
+bench: $(VENV)/.ready ## How fast it is, beside its peers: docs/reference/benchmarks.md. `make bench BENCH="--only fanout --rounds 3"`; `--help`.
+	$(UV) sync --quiet --frozen --inexact --group bench
+	$(VENV)/bin/python -m benchmarks $(BENCH)
 
 rabbitmq: $(VENV)/.ready ## The fleet's tests over RabbitMQ >= 4: make rabbitmq RABBITMQ_URL=amqp://guest:guest@127.0.0.1:5672//
 	RABBITMQ_URL=$(RABBITMQ_URL) $(VENV)/bin/python -m pytest tests/fleet/test_runs.py tests/fleet/test_client.py tests/fleet/test_documented_names.py

@@ -1,0 +1,38 @@
+"""Submission: how long a producer takes until N requests are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.arena import Arena
+from benchmarks.measures import Options
+from benchmarks.measures.rounds import rounds
+from benchmarks.report.tables import comparison
+from benchmarks.samples import Measured, Sample
+from benchmarks.system import System
+
+TITLE = "Submission"
+CASES = (1, 100, 1_000, 10_000)
+
+
+def run(arena: Arena, options: Options) -> Iterator[Sample]:
+    """Without workers: what they would take would be the producer's loss."""
+    yield from rounds(arena, "submission", CASES, options, _ask, workers=False)
+
+
+def _ask(system: System, n: int) -> dict[str, Any]:
+    try:
+        return system.measure("submission", n=n)
+    finally:
+        system.clear()
+
+
+def section(measured: Measured) -> str:
+    """Milliseconds until accepted, and the ratio to Celery's ``delay()`` in a loop."""
+    return f"""\
+Milliseconds until N no-op requests are accepted, by each system's usual call in a loop; no workers run. For the product
+accepted means written to the ledger, published, and on the server's disk (`WAITAOF`); nobody else waits for that.
+
+{comparison(measured, "seconds", base="celery", cpu_case="1000")}
+"""

@@ -1,0 +1,98 @@
+"""The product: `tta worker`, ledger, lease and reconciler on; only the tasks' work is scripted."""
+
+# /// script
+# [tool.bench]
+# title = "tta-tasks"
+# measures = ["submission", "fanout", "latency"]
+# most = 10000
+# ///
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.peers.protocol import Peer, main
+from orchestrator import canvas
+from tta_tasks.client import TaskClient
+from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, RunPlan, Target
+from tta_tasks.queues import Priority
+
+SNAPSHOT = "0" * 64
+
+
+def plan_of(modules: tuple[Module, ...], *, name: str = "bench", target: Target = Target.DEV) -> RunPlan:
+    """A run over ``modules``."""
+    return RunPlan(
+        id=uuid.uuid4().hex,
+        created_at=time.time(),
+        title="bench",
+        spec="bench.md",
+        repository="bench",
+        component=Component(name=name, modules=modules),
+        target=target,
+        mode=Mode.ASYNC,
+        gates=Gates(coverage=50),
+        snapshot=SNAPSHOT,
+    )
+
+
+class Tta(Peer):
+    """One worker with ``slots`` processes, on all queues."""
+
+    @cached_property
+    def client(self) -> TaskClient:
+        """The producer's client."""
+        return TaskClient.connect()
+
+    def work(self) -> None:
+        """See :meth:`Peer.work`."""
+        tta = str(Path(sys.executable).with_name("tta"))
+        os.execv(tta, [tta, "worker", "all", "--slots", str(self.slots)])  # noqa: S606 - becomes it
+
+    def submit(self, n: int) -> None:
+        """See :meth:`Peer.submit`. Durable: it returns when all is on the server's disk."""
+        requests = [_request(number) for number in range(n)]
+        if n == 1:
+            self.client.submit(requests[0])
+        else:
+            self.client.submit_many(requests)
+
+    def fan_out(self, n: int) -> str:
+        """See :meth:`Peer.fan_out`: a run of ``n`` tasks side by side; its testing task and the ledger come on top."""
+        return self.run(plan_of(tuple(_module(number) for number in range(n - 1))))
+
+    def fan_in(self, pending: str) -> int:
+        """See :meth:`Peer.fan_in`. The scripted callback fails unless it finds every result."""
+        result = self.client.result(pending)
+        if not result.ok:
+            raise SystemExit(f"The callback failed: {result.error}")
+        return len(self.client.status(pending).request.needs) - 1
+
+    def once(self) -> None:
+        """See :meth:`Peer.once`."""
+        self.client.result(self.client.submit(_request(1)))
+
+    def run(self, plan: RunPlan) -> str:
+        """Hand a run in; answer the id of its last task."""
+        tasks = canvas.tasks_of(plan, canvas.Generation(), Priority.NORMAL)
+        plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
+        self.client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, self.client.transport))
+        return tasks.all[-1].id
+
+
+def _module(number: int, seconds: float = 0.0) -> Module:
+    return Module(name=f"m{number}-{seconds}", path=f"m{number}.py", size=int(seconds * 1000))
+
+
+def _request(number: int) -> GenerationRequest:
+    module = _module(number)
+    return GenerationRequest(snapshot=SNAPSHOT, component=Component(name="bench", modules=(module,)), module=module)
+
+
+if __name__ == "__main__":
+    main(Tta())
