@@ -11,17 +11,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tta=$(realpath "${1:-.venv/bin/tta}")
 work=$(mktemp -d)
-export TTA_REDIS_PASSWORD=checks0only0here TTA_FLOWER_PASSWORD=checks-only-here COMPOSE_PROJECT_NAME=tta-check
+export TTA_SECRETS=$work/secrets COMPOSE_PROJECT_NAME=tta-check
+deploy/make-secrets.sh >"$work/made"
 compose() { docker compose -f docker-compose.yml -f deploy/loopback.yml "$@"; }
 began=$SECONDS
 say() { printf '[%3d s] %s\n' $((SECONDS - began)) "$*"; }
 trap 'compose down --volumes --timeout 20 >/dev/null 2>&1; rm -rf "$work"; say down' EXIT
 
-(TTA_FLOWER_PASSWORD='' compose config --quiet) 2>"$work/refused" && { say "took no password for Flower"; exit 1; }
-say "without a password: $(tail -1 "$work/refused")"
-
 compose build --quiet worker-testing flower
 say built
+compose run --rm --no-deps --no-TTY --volume /dev/null:/run/secrets/flower_password flower 2>"$work/refused" &&
+    { say "took no password for Flower"; exit 1; }
+say "without a password: $(tail -2 "$work/refused")"
 compose up --detach --no-build --wait --wait-timeout 240 >"$work/up" 2>&1 || { cat "$work/up"; compose logs; exit 1; }
 say "up, all healthy:"
 compose ps --format '        {{.Name}} {{.Status}}'
@@ -31,7 +32,7 @@ git -C "$work/calculator" init -q && git -C "$work/calculator" add -A
 git -C "$work/calculator" -c user.name=check -c user.email=check@localhost commit -qm calculator
 # Not exported: Compose would take them for the containers', and make them anew.
 from_outside() {
-    TTA_BROKER_URL="redis://:$TTA_REDIS_PASSWORD@127.0.0.1:6379/0" TTA_STATE_DIR="$work/state" "$tta" "$@"
+    TTA_BROKER_URL="redis://:$(cat "$TTA_SECRETS/redis_password")@127.0.0.1:6379/0" TTA_STATE_DIR="$work/state" "$tta" "$@"
 }
 what=("$work/calculator/specs/calculator.md" --repo "$work/calculator" --target production --async)
 
@@ -58,7 +59,7 @@ done
 say "the second run is done all the same:"
 from_outside status "$run" | sed 's/^/        /'
 
-curl --silent --fail --user "tta:$TTA_FLOWER_PASSWORD" http://127.0.0.1:5555/api/tasks |
+curl --silent --fail --user "tta:$(cat "$TTA_SECRETS/flower_password")" http://127.0.0.1:5555/api/tasks |
     python3 -c 'import collections, json, sys; print("        Flower:", dict(collections.Counter(t["state"] for t in json.load(sys.stdin).values())))'
 curl --silent --fail http://127.0.0.1:9465/metrics | grep -E '^tta_(up|runs_total|redelivered_total|lost_total)' | sed 's/^/        /'
 from_outside top --once | sed 's/^/        /'

@@ -163,6 +163,9 @@ def test_every_setting_is_documented_with_its_default() -> None:
     """``settings.md`` has each variable that is read, no other, and the default that it has."""
     rows = {key: cells for key, cells in _rows(REFERENCE / "settings.md").items() if key.startswith("TTA_")}
     assert not set(rows) ^ {f"TTA_{name.upper()}" for name in Settings.model_fields}
+    text = (REFERENCE / "settings.md").read_text(encoding="utf-8")
+    secrets = [name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+    assert not [name for name in secrets if f"`TTA_{name}_FILE`" not in text]
     for name, field in Settings.model_fields.items():
         default = field.get_default()
         plain = default.get_secret_value() if isinstance(default, SecretStr) else default

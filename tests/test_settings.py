@@ -60,3 +60,44 @@ def test_what_must_hold_between_settings() -> None:
     assert celery["task_acks_late"]
     assert celery["task_reject_on_worker_lost"]
     assert celery["broker_transport_options"]["socket_timeout"] > 1
+
+
+def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each setting that may hold a secret is read from the file that ``..._FILE`` names, and never shown."""
+    secrets = {
+        "TTA_BROKER_URL": "amqps://:geheim-1@127.0.0.1",
+        "TTA_RESULT_URL": "rediss://:geheim-2@127.0.0.1/0",
+        "TTA_ARTIFACT_URL": "s3://geheim-3@bucket",
+        "TTA_LLM_API_KEY": "geheim-4",
+    }
+    for name, value in secrets.items():
+        (tmp_path / name).write_text(value + "\n", encoding="utf-8")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    read = settings()
+    shown = {f"TTA_{name.upper()}": getattr(read, name) for name in Settings.model_fields}
+    assert {name: shown[name].get_secret_value() for name in secrets} == secrets
+    assert "geheim" not in repr(read) + str(read) + read.model_dump_json()
+
+
+def test_a_secret_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missing file, one that is no text, and a variable beside its file are named; no value is shown."""
+    monkeypatch.setenv("TTA_BROKER_URL_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"TTA_BROKER_URL_FILE: .*nowhere cannot be read: No such file"):
+        settings()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("TTA_BROKER_URL_FILE", str(tmp_path / "binary"))
+    with pytest.raises(SettingsError, match="holds no UTF-8 text"):
+        settings()
+    monkeypatch.setenv("TTA_BROKER_URL", "redis://:geheim@127.0.0.1/0")
+    with pytest.raises(SettingsError, match="Both TTA_BROKER_URL and TTA_BROKER_URL_FILE are set") as told:
+        settings()
+    assert "geheim" not in str(told.value)
+
+
+def test_a_wrong_url_in_a_file_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a file holds is checked like a variable, and told without its value."""
+    (tmp_path / "url").write_text("http://:geheim@127.0.0.1", encoding="utf-8")
+    monkeypatch.setenv("TTA_BROKER_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(SettingsError, match=r"TTA_BROKER_URL: .* must begin with one of") as told:
+        settings()
+    assert "geheim" not in str(told.value)

@@ -1,5 +1,6 @@
 """All settings, read once at a process's edge from the environment (``TTA_`` prefix).
 
+One that may hold a secret can be in a file instead, which ``TTA_..._FILE`` names (:mod:`tta_tasks.secretfiles`).
 What a *component* wants is in ``[tool.tta]`` of its own ``pyproject.toml``; what this *host* wants is here.
 """
 
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tta_tasks import stack, tls
 from tta_tasks.errors import SettingsError
+from tta_tasks.secretfiles import SecretFiles
 
 REDIS_SCHEMES = ("redis", "rediss")
 AMQP_SCHEMES = ("amqp", "amqps")
@@ -29,8 +31,9 @@ class Settings(BaseSettings):
     broker_url: SecretStr = SecretStr("")
     #: Where results, the ledger and artifacts are kept (Redis). Empty: the broker, when that is Redis.
     result_url: SecretStr = SecretStr("")
-    #: Artifacts: empty for the Redis of ``result_url``, else an fsspec URL (``file:///srv/tta``, ``s3://bucket/prefix``).
-    artifact_url: str = ""
+    #: Artifacts: empty for the Redis of ``result_url``, else an fsspec URL (``file:///srv/tta``, ``s3://bucket/prefix``);
+    #: may hold credentials.
+    artifact_url: SecretStr = SecretStr("")
     #: Put before every key in Redis, so that several installations can share one.
     key_prefix: str = Field(default="tta:", min_length=1, max_length=64)
 
@@ -80,10 +83,9 @@ class Settings(BaseSettings):
     suite_timeout_s: float = Field(default=600.0, gt=0)
 
     #: The model that agents ask, as litellm names it (``openai/gpt-5``), unless ``models_file`` says more. Its key is
-    #: read here or from a file, goes to an agent's process by its standard input, and nowhere else.
+    #: read here, goes to an agent's process by its standard input, and nowhere else.
     llm_model: str = ""
     llm_api_key: SecretStr = SecretStr("")
-    llm_api_key_file: Path | None = None
     llm_base_url: str = ""
     #: TOML file of several models, see docs/how-to/use-openhands.md.
     models_file: Path | None = None
@@ -100,6 +102,18 @@ class Settings(BaseSettings):
     #: Let agents run their commands where the sandbox can hide neither files nor processes from them. Only for hosts
     #: that hold nothing but this worker; see docs/how-to/use-openhands.md.
     agents_unconfined: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's own
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Secrets come from the environment or from files, the rest from the environment."""
+        return init_settings, SecretFiles(settings_cls), env_settings
 
     @field_validator("broker_url", "result_url")
     @classmethod

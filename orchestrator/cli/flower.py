@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tta_tasks import secretfiles
 from tta_tasks.errors import SettingsError
 from tta_tasks.settings import settings
 
@@ -45,11 +46,12 @@ def credentials() -> str:
         SettingsError: No password is set, or one that does not protect.
     """
     user = os.environ.get("TTA_FLOWER_USER") or "tta"
-    password = os.environ.get("TTA_FLOWER_PASSWORD", "")
+    password = secretfiles.read("TTA_FLOWER_PASSWORD")
     if len(password) < MIN_PASSWORD:
         problem = f"a password of {len(password)} characters" if password else "no password"
         raise SettingsError(
             f"Flower does not start with {problem}: it shows what every worker does.",
-            f"Set TTA_FLOWER_PASSWORD to {MIN_PASSWORD} characters or more; `openssl rand -base64 18` makes one.",
+            f"Set TTA_FLOWER_PASSWORD (or the file of TTA_FLOWER_PASSWORD_FILE) to {MIN_PASSWORD} characters or more; "
+            "`openssl rand -base64 18` makes one.",
         )
     return f"{user}:{password}"

@@ -46,6 +46,7 @@ VALUES: tuple[dict[str, Any], ...] = (
         "image": {"registry": "registry.example", "tag": "7", "pullSecrets": [{"name": "pull"}]},
         "settings": {"TTA_TASK_TIMEOUT_S": 7200, "TTA_ARTIFACT_URL": "s3://bucket/x: y"},
         "agentsSecretName": "agents",
+        "tlsSecretName": "certificates",
         "releasesClaim": "releases",
         "queues": {"testing": {"slots": 4, "nodeSelector": {"pool": "big"}, "tolerations": [{"operator": "Exists"}]}},
     },
@@ -121,10 +122,28 @@ def test_no_secret_is_in_the_chart(render: Callable[..., Objects]) -> None:
     """The chart makes no Secret; it names those that somebody else made."""
     objects = render(agentsSecretName="agents")
     assert not [found for found in objects if found["kind"] == "Secret"]
-    named = {
-        source["secretRef"]["name"]
+    pods = [found["spec"]["template"]["spec"] for found in objects if found["kind"] == "Deployment"]
+    named = {volume["secret"]["secretName"] for pod in pods for volume in pod["volumes"] if "secret" in volume}
+    assert named == {"tta-settings", "tta-flower", "agents"}
+
+
+def test_secrets_are_files_of_those_who_need_them(render: Callable[..., Objects]) -> None:
+    """No secret is in an environment; each is where its variable says; the model's key is with the agents alone."""
+    objects = render(
+        agentsSecretName="agents", tlsSecretName="certificates", secretKeys=["TTA_BROKER_URL", "TTA_RESULT_URL"]
+    )
+    pods = {
+        found["metadata"]["name"]: found["spec"]["template"]["spec"]
         for found in objects
         if found["kind"] == "Deployment"
-        for source in found["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     }
-    assert named == {"tta-settings", "tta-flower", "agents"}
+    for name, pod in pods.items():
+        container = pod["containers"][0]
+        assert "envFrom" not in container
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        files = {entry["name"]: entry["value"] for entry in container["env"] if entry["name"].endswith("_FILE")}
+        secret = {key for key, file in files.items() if file.startswith("/run/secrets/")}
+        assert {file.rpartition("/")[0] for key, file in files.items() if key in secret} <= mounted
+        assert secret >= {"TTA_BROKER_URL_FILE", "TTA_RESULT_URL_FILE", "TTA_TLS_CA_FILE", "TTA_TLS_KEY_FILE"}
+        assert ("TTA_LLM_API_KEY_FILE" in secret) == (name == "fleet-worker-openhands")
+        assert ("TTA_FLOWER_PASSWORD_FILE" in secret) == (name == "fleet-flower")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,17 +50,35 @@ def test_only_consoles_are_published_and_on_the_loopback_only(compose: dict[str,
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_no_secret_has_a_default(root: Path, compose: dict[str, Any]) -> None:
-    """Every password comes from the environment, none is written down, and .env.example names each of them."""
+def test_secrets_are_files_and_have_no_default(root: Path, compose: dict[str, Any], tmp_path: Path) -> None:
+    """No password is in the file or in an environment; each is a file that deploy/make-secrets.sh makes, and keeps."""
     text = (root / "docker-compose.yml").read_text(encoding="utf-8")
-    example = (root / ".env.example").read_text(encoding="utf-8")
-    secrets = set(re.findall(r"\$\{(\w*_(?:PASSWORD|KEY)\b)", text))
-    assert secrets >= {"TTA_REDIS_PASSWORD", "TTA_FLOWER_PASSWORD", "TTA_GRAFANA_PASSWORD", "TTA_RABBITMQ_PASSWORD"}
-    assert not re.findall(r"\$\{\w*_(?:PASSWORD|KEY):?-[^}]", text)
-    assert not re.findall(r"^\w*_(?:PASSWORD|KEY)=.+", example, re.MULTILINE)
-    assert all(name in example for name in secrets)
-    assert "noeviction" in compose["configs"]["valkey"]["content"]
-    assert "appendonly yes" in compose["configs"]["valkey"]["content"]
+    assert not re.findall(r"^\s+\w*(?:PASSWORD|PASS|KEY|_URL): ", text, re.MULTILINE)
+    for name in {secret for service in compose["services"].values() for secret in service.get("secrets", ())}:
+        assert compose["secrets"][name]["file"] == f"${{TTA_SECRETS:-./.secrets}}/{name}"
+    environment = {**os.environ, "TTA_SECRETS": str(tmp_path / "secrets")}
+    made = [_made(root, environment), _made(root, environment)]
+    assert made[0] == made[1], "what is there is left as it is"
+    assert set(made[0]) == set(compose["secrets"])
+    passwords = [value for name, value in made[0].items() if name.endswith("_password")]
+    assert len(set(passwords)) == len(passwords)
+    assert all(len(password) == 48 for password in passwords)
+    assert made[0]["broker_url"] == made[0]["redis_url"] == f"redis://:{made[0]['redis_password']}@valkey:6379/0"
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+
+
+def _made(root: Path, environment: dict[str, str]) -> dict[str, str]:
+    subprocess.run([root / "deploy" / "make-secrets.sh"], env=environment, check=True, capture_output=True)
+    return {file.name: file.read_text(encoding="utf-8") for file in Path(environment["TTA_SECRETS"]).iterdir()}
+
+
+def test_broker_keeps_what_it_has_accepted(root: Path, compose: dict[str, Any]) -> None:
+    """It writes a log, forgets nothing for want of memory, and reads its password from its secret."""
+    assert "deploy/redis/valkey.conf" in str(compose["services"]["valkey"]["volumes"])
+    configuration = (root / "deploy" / "redis" / "valkey.conf").read_text(encoding="utf-8")
+    assert "maxmemory-policy noeviction" in configuration
+    assert "appendonly yes" in configuration
+    assert "/run/secrets/redis_password" in str(compose["services"]["valkey"]["entrypoint"])
 
 
 def test_own_containers_have_no_privileges(compose: dict[str, Any]) -> None:

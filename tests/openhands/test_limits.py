@@ -134,7 +134,8 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: p
     """A model's own key comes before the common one; no way of printing shows it."""
     (tmp_path / "key").write_text("from-file\n")
     monkeypatch.setenv("THE_KEY", "from-environment")
-    common = Settings(llm_model="openai/gpt-x", llm_api_key_file=tmp_path / "key")
+    monkeypatch.setenv("TTA_LLM_API_KEY_FILE", str(tmp_path / "key"))
+    common = Settings(llm_model="openai/gpt-x")
     (model,) = registry(common)
     assert (model.name, model.key(common).get_secret_value()) == ("gpt-x", "from-file")
     own = model.model_copy(update={"key_env": "THE_KEY"})

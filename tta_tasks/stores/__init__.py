@@ -17,12 +17,12 @@ def open_store(settings: Settings) -> ArtifactStore:
     Raises:
         SettingsError: No store is named, or its URL cannot be used here.
     """
-    if settings.artifact_url:
+    if elsewhere := settings.artifact_url.get_secret_value():
         # Most installations need no fsspec; it would cost every producer its import.
         from tta_tasks.stores.fsspec import FsspecStore  # noqa: PLC0415
 
         return FsspecStore(
-            settings.artifact_url,
+            elsewhere,
             retention_s=settings.retention_s,
             max_bytes=max(settings.max_artifact_bytes, settings.max_snapshot_bytes),
         )

@@ -56,13 +56,14 @@ class LanguageModel(Model):
         """
         if self.key_env:
             return SecretStr(os.environ.get(self.key_env, ""))
-        file = self.key_file or (None if settings.llm_api_key.get_secret_value() else settings.llm_api_key_file)
-        if file is None:
+        if self.key_file is None:
             return settings.llm_api_key
         try:
-            return SecretStr(file.expanduser().read_text(encoding="utf-8").strip())
+            return SecretStr(self.key_file.expanduser().read_text(encoding="utf-8").strip())
         except (OSError, ValueError) as error:
-            raise SettingsError(f"The key of the model {self.name!r} cannot be read from {file}.", HINT) from error
+            raise SettingsError(
+                f"The key of the model {self.name!r} cannot be read from {self.key_file}.", HINT
+            ) from error
 
 
 _ENTRIES = TypeAdapter(tuple[LanguageModel, ...])

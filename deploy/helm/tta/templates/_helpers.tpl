@@ -42,3 +42,42 @@ capabilities: {drop: [ALL]}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
 {{- end }}
+
+{{- /* Secrets are files, never an environment. Of one container: (dict "root" $ "own" (dict VOLUME (list SECRET KEY...))) */ -}}
+{{- define "tta.secrets" -}}
+{{- $values := .root.Values -}}
+{{- toJson (merge (dict "settings" (concat (list $values.secretName) $values.secretKeys)) .own) -}}
+{{- end }}
+
+{{- define "tta.secretEnv" -}}
+{{- range $volume, $secret := fromJson (include "tta.secrets" .) }}
+{{- range rest $secret }}
+- {name: {{ . }}_FILE, value: /run/secrets/{{ $volume }}/{{ . }}}
+{{- end }}
+{{- end }}
+{{- if .root.Values.tlsSecretName }}
+- {name: TTA_TLS_CA_FILE, value: /run/secrets/tls/ca.crt}
+- {name: TTA_TLS_CERT_FILE, value: /run/secrets/tls/tls.crt}
+- {name: TTA_TLS_KEY_FILE, value: /run/secrets/tls/tls.key}
+{{- end }}
+{{- end }}
+
+{{- define "tta.secretMounts" -}}
+{{- range $volume, $secret := fromJson (include "tta.secrets" .) }}
+- {name: {{ $volume }}, mountPath: /run/secrets/{{ $volume }}, readOnly: true}
+{{- end }}
+{{- if .root.Values.tlsSecretName }}
+- {name: tls, mountPath: /run/secrets/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "tta.secretVolumes" -}}
+{{- range $volume, $secret := fromJson (include "tta.secrets" .) }}
+- name: {{ $volume }}
+  secret: {secretName: {{ first $secret }}, defaultMode: 0440}
+{{- end }}
+{{- with .root.Values.tlsSecretName }}
+- name: tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
