@@ -10,6 +10,9 @@ from tta_tasks import tls
 from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, Priority, queues_on, transport_priority
 from tta_tasks.settings import Settings, settings
 
+#: How often a worker looks for messages on Redis that nobody has renewed, in seconds.
+RESTORE_EVERY_S = 5
+
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings."""
@@ -28,8 +31,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "priority_steps": list(REDIS_STEPS),
             "sep": ":",
             "queue_order_strategy": "priority",
-            "unacked_restore_interval": 5,
+            "unacked_restore_interval": RESTORE_EVERY_S,
             "unacked_restore_throttle": 1,
+            # The lock of the worker that looks. Kombu would keep it 300 s when that one dies; two at once do no harm.
+            "unacked_mutex_expire": RESTORE_EVERY_S,
         }
     return {
         "broker_url": settings.broker,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
+from tta_tasks.celery import app
 from tta_tasks.models import Component, GenerationRequest, Module, Status, Target
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ def test_message_taken_by_a_worker_that_dies_before_it_holds_it(
     ended = dict(fleet.client.results(ids, timeout=60))
     assert {result.status for result in ended.values()} == {Status.COMPLETED}
     assert [fleet.client.status(task_id).attempts for task_id in ids] == [1, 1, 1]
+
+
+def test_worker_that_died_while_it_gave_messages_back_holds_up_nobody(
+    fleet: Fleet, valkey: redis.Redis, eventually: Eventually
+) -> None:
+    """What the dead had taken comes again within seconds, though the lock of who looks after it was left, too."""
+    task_id = fleet.client.submit(request("one"))
+    with app.connection_for_read() as dying:
+        channel: Any = dying.default_channel
+        channel.do_restore = False
+        assert channel.basic_get("openhands")
+        assert channel.client.lock(channel.unacked_mutex_key, timeout=channel.unacked_mutex_expire).acquire()
+    assert valkey.exists("tta:unacked", "tta:unacked_mutex") == 2
+    fleet.start()
+    assert fleet.client.result(task_id, timeout=60).status is Status.COMPLETED
+    eventually(lambda: not valkey.exists("tta:unacked"))
 
 
 def test_hard_time_limit_does_not_cost_the_callback(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
