@@ -17,6 +17,7 @@ The first fork is the caller's decision: try again, or not.
         │   └── UnknownEngine
         ├── SnapshotError
         ├── RecordMissing         no such task or run
+        ├── RecordUnreadable      a record that another version wrote
         ├── ArtifactMissing
         ├── ArtifactTooLarge
         ├── PatchError
@@ -104,6 +105,10 @@ class SnapshotError(PermanentError):
 
 class RecordMissing(PermanentError):
     """The ledger knows no such task or run: it never existed here, or has expired."""
+
+
+class RecordUnreadable(PermanentError):
+    """A record of the ledger does not make sense to this version."""
 
 
 class ArtifactMissing(PermanentError):

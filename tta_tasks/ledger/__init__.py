@@ -27,10 +27,10 @@ from enum import StrEnum
 from typing import Any, Final, cast
 
 import redis
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing, StoreUnavailable
+from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable
 from tta_tasks.ledger import counters, scripts
 from tta_tasks.models import AnyRequest, AnyResult, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.settings import Settings
@@ -235,6 +235,11 @@ class Ledger:
                 pipe.expire(self._run_key(task.run_id or ""), self._settings.retention_s)
             pipe.execute()
 
+    def put_off(self, queue: str, task_id: str, when: float) -> None:
+        """Look after a task at ``when`` whose record cannot be read; whoever can may have ended it meanwhile."""
+        with translated(self._url):
+            self._redis.zadd(self._open_key(queue), {task_id: when}, xx=True)
+
     def forget(self, queue: str, task_id: str) -> None:
         """Do not look after a task whose record has expired."""
         with translated(self._url):
@@ -276,6 +281,7 @@ class Ledger:
 
         Raises:
             RecordMissing: No such task, or it has expired.
+            RecordUnreadable: Another version wrote it.
         """
         return self.tasks([task_id])[0]
 
@@ -284,6 +290,7 @@ class Ledger:
 
         Raises:
             RecordMissing: One of them does not exist, or has expired.
+            RecordUnreadable: Another version wrote one of them.
         """
         ids = list(task_ids)
         if not ids:
@@ -421,7 +428,13 @@ def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
     # What begins with an underscore is the scripts' own.
     mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
     values: dict[str, Any] = dict(mine)
-    values["request"] = REQUEST.validate_json(values["request"])
-    if "result" in values:
-        values["result"] = RESULT.validate_json(values["result"])
-    return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
+    try:
+        values["request"] = REQUEST.validate_json(values["request"])
+        if "result" in values:
+            values["result"] = RESULT.validate_json(values["result"])
+        return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
+    except (ValidationError, KeyError) as error:
+        raise RecordUnreadable(
+            f"The record of task {task_id} cannot be read here: {str(error).splitlines()[0]}.",
+            "Another version wrote it: let all hosts have the same.",
+        ) from error

@@ -1,0 +1,113 @@
+"""What the reconciler does about odd records; nothing that works on them runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tta_tasks.errors import RecordUnreadable
+from tta_tasks.ledger import GRACE_S
+from tta_tasks.models import Component, GenerationRequest, Module, Status, TaskRecord
+from tta_tasks.tasks import record_of
+from workers.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from tests.fleet.conftest import Fleet
+
+pytestmark = pytest.mark.stack
+#: Long ago: whatever was accepted then is due.
+PAST_S = 10 * GRACE_S
+
+
+def accepted(fleet: Fleet, task_id: str, needs: tuple[str, ...] = ()) -> TaskRecord:
+    """A task that was accepted long ago, and whose message nobody has."""
+    module = Module(name="one", path="one.py")
+    request = GenerationRequest(
+        snapshot="0" * 64, component=Component(name="c", modules=(module,)), module=module, needs=needs
+    )
+    record = record_of(request, task_id).model_copy(update={"submitted_at": time.time() - PAST_S})
+    fleet.client.ledger.accept([record])
+    return record
+
+
+@pytest.fixture
+def reconciler(fleet: Fleet, valkey: redis.Redis) -> Reconciler:
+    return Reconciler(fleet.client.ledger, valkey, fleet.settings)
+
+
+def test_lost_message_is_published_again(fleet: Fleet, reconciler: Reconciler) -> None:
+    """A task that nobody has and no queue holds gets a message; the next pass leaves it alone."""
+    accepted(fleet, "lost")
+    assert reconciler.reconcile() == 1
+    assert fleet.waiting("openhands") == 1
+    assert fleet.client.status("lost").progress == "again: its message was lost"
+    assert reconciler.reconcile() == 0
+    assert fleet.waiting("openhands") == 1
+
+
+@pytest.mark.parametrize("field", ["request", "status"])
+def test_unreadable_record_keeps_no_other_from_being_looked_after(
+    fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis, field: str
+) -> None:
+    """It is put off, not forgotten; what is due beside it is seen to, and reading it is one error, told."""
+    accepted(fleet, "odd")
+    accepted(fleet, "lost")
+    valkey.hset("tta:task:odd", field, "of another version")
+    assert reconciler.reconcile() == 1
+    assert fleet.waiting("openhands") == 1
+    assert fleet.client.ledger.due("openhands", 10) == ()
+    assert fleet.client.ledger.open_tasks("openhands") == 2
+    with pytest.raises(RecordUnreadable, match="The record of task odd cannot be read here"):
+        fleet.client.status("odd")
+
+
+def test_task_that_needs_an_unreadable_one_waits(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
+    """It is neither published nor ended: whoever can read what it needs may be elected next."""
+    accepted(fleet, "odd")
+    accepted(fleet, "next", needs=("odd",))
+    valkey.hset("tta:task:odd", "status", "of another version")
+    assert reconciler.reconcile() == 0
+    assert fleet.waiting("openhands") == 0
+    assert fleet.client.status("next").status is Status.QUEUED
+    assert fleet.client.ledger.due("openhands", 10) == ()
+
+
+def test_unreadable_record_at_the_head_of_a_queue_counts_as_waiting(
+    fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis
+) -> None:
+    """Whether the message of a task behind it was lost cannot be told, so it is not published again."""
+    for task_id in ("head", "behind"):
+        accepted(fleet, task_id)
+        reconciler.reconcile()
+    assert fleet.waiting("openhands") == 2
+    valkey.zadd("tta:open:openhands", {"behind": time.time() - 1})
+    valkey.hset("tta:task:behind", "published_at", time.time() - PAST_S)
+    valkey.hset("tta:task:head", "request", "of another version")
+    assert reconciler.reconcile() == 0
+    assert fleet.waiting("openhands") == 2
+
+
+def test_task_whose_need_has_expired_ends(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
+    """It fails, says why, and leaves a dead letter."""
+    accepted(fleet, "gone")
+    accepted(fleet, "next", needs=("gone",))
+    valkey.delete("tta:task:gone")
+    assert reconciler.reconcile() == 1
+    ended = fleet.client.status("next")
+    assert ended.status is Status.FAILED
+    assert ended.result is not None
+    assert ended.result.error is not None
+    assert ended.result.error.message == "A task whose result it needs has expired."
+    assert valkey.llen("tta:dead") == 1
+
+
+def test_task_whose_record_has_expired_is_forgotten(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
+    """Nothing is published for it, and nobody looks after it again."""
+    accepted(fleet, "gone")
+    valkey.delete("tta:task:gone")
+    assert reconciler.reconcile() == 0
+    assert fleet.waiting("openhands") == 0
+    assert fleet.client.ledger.open_tasks("openhands") == 0
