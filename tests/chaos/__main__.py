@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import contrast
-from tests.chaos.driver import Session, run
+from tests.chaos.arena import Session
+from tests.chaos.driver import run
 
 
 def main() -> int:
@@ -21,11 +22,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=600.0, help="for how long tasks come and things go wrong")
     parser.add_argument("--every", type=float, default=6.0, help="about how often something goes wrong, in seconds")
+    parser.add_argument("--broker", default="", metavar="URL", help="a RabbitMQ >= 4, whose queues are emptied")
     parser.add_argument("--plain", type=float, metavar="SECONDS", help="plain Celery, with this visibility timeout")
     parser.add_argument("--folder", type=Path, help="where its record and logs stay")
     chosen = parser.parse_args()
     sys.stderr.write(f"seed {chosen.seed}\n")
-    session = Session(chosen.seed, chosen.tasks, chosen.workers, chosen.seconds, chosen.every)
+    session = Session(chosen.seed, chosen.tasks, chosen.workers, chosen.seconds, chosen.every, chosen.broker)
     with tempfile.TemporaryDirectory(prefix="tta-chaos-") as temporary:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

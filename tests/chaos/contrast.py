@@ -15,7 +15,8 @@ from celery.result import GroupResult
 from kombu.exceptions import KombuError
 
 from tests.chaos import invariants, journal, plain
-from tests.chaos.driver import SLOTS, Session, arena, environment, go_wrong
+from tests.chaos.arena import SLOTS, Session, arena, environment
+from tests.chaos.driver import go_wrong
 from tests.chaos.load import RUN_MODULES, Item, load
 from tta_tasks.queues import transport_priority
 
@@ -23,9 +24,6 @@ CELERY = (
     *("--app", "tests.chaos.plain", "worker", "--hostname", "plain-{number}@%h"),
     *("--concurrency", str(SLOTS), "--without-gossip", "--without-mingle"),
 )
-#: What plain Celery does not survive at all: a poisonous task takes its process down for ever, as nobody counts; and a
-#: MemoryError in a task ends the worker.
-LEFT_OUT = frozenset({"poison", "hungry"})
 #: How long after the last fault a task may end, in seconds, before it is called lost.
 PATIENCE_S = 90.0
 
@@ -37,25 +35,31 @@ def run(session: Session, folder: Path, visibility_s: float) -> dict[str, Any]:
         session,
         folder,
         CELERY,
-        lambda url: environment(folder, url) | {plain.BROKER: url, plain.VISIBILITY: str(visibility_s)},
-    ) as havoc:
+        lambda folder, url, _: environment(folder, url, url) | {plain.BROKER: url, plain.VISIBILITY: str(visibility_s)},
+    ) as held:
         began = time.monotonic()
-        items = [item for item in load(session.seed, session.tasks, session.seconds) if item.deed not in LEFT_OUT]
+        items = load(session.seed, session.tasks, session.seconds)
         hands = threading.Thread(target=produce, args=(items, began, accepted))
         hands.start()
-        go_wrong(session, havoc, began)
+        go_wrong(session, held.havoc, began)
         hands.join()
-        with redis.Redis.from_url(havoc.server.url) as direct:
+        with redis.Redis.from_url(held.havoc.server.url) as direct:
             states = settled(direct, list(accepted))
     entries = journal.read(folder / "journal")
+    made = Counter(digest for digests in held.switches.seen.values() for digest in digests)
     return {
         "seed": session.seed,
         "visibility timeout": visibility_s,
         "accepted": len(accepted),
         "never ended": Counter(deed for task_id, deed in accepted.items() if task_id not in states),
         "ended": Counter(states.values()),
-        "faults": havoc.done,
-        "workers that fell by themselves": havoc.crew.fell,
+        "faults": held.havoc.done,
+        "workers that fell by themselves": held.havoc.crew.fell,
+        "releases": {
+            "asked for": sum(deed == "release" for deed in accepted.values()),
+            "made current": sum(made.values()),
+            "made current again": sum(count - 1 for count in made.values()),
+        },
         "executions": invariants.executions(entries, accepted),
     }
 

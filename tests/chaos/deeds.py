@@ -11,10 +11,11 @@ from pathlib import Path
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tests.chaos.journal import VARIABLE, note
+from tests.chaos import effects
+from tests.chaos.journal import note
 from tta_tasks.errors import EngineFailed, StoreUnavailable
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import DeploymentRequest, GenerationRequest, Result, Status, TaskRecord
+from tta_tasks.models import CollectionRequest, DeploymentRequest, GenerationRequest, Result, Status, TaskRecord
 from tta_tasks.protocols import Limits
 from tta_tasks.tasks import RESULTS
 from workers.sandbox import detect_sandbox
@@ -27,16 +28,27 @@ ORPHAN_S = "86399.25"
 
 def perform(task: TaskRecord, ledger: Ledger) -> Result:
     """Do the deed and note its start and its end; the entry point ``perform``."""
-    request = task.request
-    deed = request.module.name.partition("-")[0] if isinstance(request, GenerationRequest) else "short"
     attempt = ledger.task(task.id).attempts
     note("start", task.id, attempt=attempt)
-    if isinstance(request, DeploymentRequest):
-        release(f"{task.run_id or task.id}-{request.environment}")
-    else:
-        do(deed, attempt)
+    result = _performed(task, attempt, ledger)
     note("end", task.id, attempt=attempt)
-    return RESULTS[request.kind](status=Status.COMPLETED)
+    return result
+
+
+def _performed(task: TaskRecord, attempt: int, ledger: Ledger) -> Result:
+    match task.request:
+        case GenerationRequest() as request:
+            do(request.module.name.partition("-")[0], attempt)
+            if task.run_id:
+                return effects.contribute(task, request.module, attempt, ledger)
+        case CollectionRequest():
+            return effects.collect(task, ledger)
+        case DeploymentRequest() as request:
+            token = ledger.task(task.id).started_at or 0.0
+            effects.release(task.id, request.component.name, request.environment, token)
+        case _:
+            do("short", attempt)
+    return RESULTS[task.request.kind](status=Status.COMPLETED)
 
 
 def do(deed: str, attempt: int) -> None:
@@ -66,18 +78,6 @@ def do(deed: str, attempt: int) -> None:
             _sandboxed(deed)
         case "stuck":
             _stay()
-
-
-def release(key: str) -> bool:
-    """Make release ``key`` there is one of, as a deployer must: however often it is asked, it happens once."""
-    folder = Path(os.environ[VARIABLE]).parent / "releases"
-    folder.mkdir(exist_ok=True)
-    try:
-        os.close(os.open(folder / key, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    note("released", key)
-    return True
 
 
 def _sandboxed(deed: str) -> None:

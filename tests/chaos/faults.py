@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,15 +61,15 @@ class Havoc:
 
     Args:
         crew: The workers.
-        server: Their broker.
-        proxy: What stands before it.
+        server: Their Redis.
+        proxies: What stands before it, and before another broker.
         lease_s: How long a worker may give no sign of life, in seconds.
     """
 
-    def __init__(self, crew: Crew, server: Server, proxy: Proxy, lease_s: float) -> None:
+    def __init__(self, crew: Crew, server: Server, proxies: Sequence[Proxy], lease_s: float) -> None:
         self.crew = crew
         self.server = server
-        self._proxy = proxy
+        self._proxies = proxies
         self._lease_s = lease_s
         self.done: Counter[str] = Counter()
 
@@ -88,7 +89,8 @@ class Havoc:
             case "restart the server":
                 self._bounce(signal.SIGTERM)
             case "cut all connections":
-                self._proxy.cut()
+                for proxy in self._proxies:
+                    proxy.cut()
             case "fill the disk":
                 self.server.fill_disk()
                 time.sleep(2)

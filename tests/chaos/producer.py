@@ -11,6 +11,7 @@ from functools import partial
 from itertools import groupby
 
 from orchestrator import canvas
+from tests.chaos.arena import COMPONENTS
 from tests.chaos.journal import note
 from tests.chaos.load import RUN_MODULES, Item
 from tta_tasks.client import TaskClient
@@ -93,7 +94,7 @@ class Producer:
 def request_of(deed: str, number: int) -> AnyRequest:
     """The request of a task on its own."""
     module = Module(name=f"{deed}-{number}", path="m.py")
-    component = Component(name="chaos", modules=(module,))
+    component = Component(name=COMPONENTS[1 + number % len(COMPONENTS[1:])], modules=(module,))
     if deed == "release":
         return DeploymentRequest(snapshot=SNAPSHOT, component=component, environment="staging")
     return GenerationRequest(snapshot=SNAPSHOT, component=component, module=module)
@@ -107,7 +108,7 @@ def run_of(priority: Priority) -> tuple[RunPlan, canvas.Tasks]:
         title="chaos",
         spec="chaos.md",
         repository="chaos",
-        component=Component(name="chaos", modules=tuple(Module(name=name, path="m.py") for name in RUN_MODULES)),
+        component=Component(name=COMPONENTS[0], modules=tuple(Module(name=name, path="m.py") for name in RUN_MODULES)),
         target=Target.PRODUCTION,
         mode=Mode.ASYNC,
         gates=Gates(coverage=50),

@@ -47,6 +47,7 @@ class Server:
             "save": "",
             "appendonly": "yes",
             "appendfsync": "everysec",
+            "auto-aof-rewrite-percentage": "0",  # it is read in the end, see order.py
             "maxmemory-policy": "noeviction",
         }
         argv = [get_binary_path(), *(part for name, value in options.items() for part in (f"--{name}", value))]
