@@ -76,6 +76,6 @@ def test_faults_of_publishing_are_one_error(server: Server, publisher: subproces
     server.stop(signal.SIGKILL)
     told = asked(publisher)
     assert told.startswith("BrokerUnavailable The broker at redis://127.0.0.1:")
-    assert told.endswith("Is it running, and is TTA_BROKER_URL right?")
+    assert "Connection refused" in told
     server.start()
     assert asked(publisher) == "published"
