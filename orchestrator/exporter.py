@@ -58,8 +58,9 @@ def _queues(state: FleetState) -> Iterator[Metric]:
     single = {
         name: GaugeMetricFamily(f"tta_queue_{name}", text, labels=["queue"])
         for name, text in (
-            ("open", "Tasks accepted and not ended: waiting for others, waiting for a worker, running."),
+            ("open", "Tasks accepted and not ended: waiting for others, waiting for a worker, parked, running."),
             ("running", "Tasks that a worker is doing."),
+            ("parked", "Deployments that wait for their time, or for a person."),
             ("workers", "Workers that take tasks."),
             ("slots", "Tasks that those workers could do at once."),
             ("lease_age_seconds", "How long the least lively running task has given no sign of life."),
@@ -70,7 +71,7 @@ def _queues(state: FleetState) -> Iterator[Metric]:
             waiting.add_metric([queue.name, found.priority or ANY], found.count)
             if found.priority is not None:
                 oldest.add_metric([queue.name, found.priority], found.oldest_s or 0.0)
-        values = (queue.open, queue.running, len(queue.workers), queue.slots, queue.lease_age_s)
+        values = (queue.open, queue.running, queue.parked, len(queue.workers), queue.slots, queue.lease_age_s)
         for family, value in zip(single.values(), values, strict=True):
             family.add_metric([queue.name], value)
     yield from (waiting, oldest, *single.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tta_tasks.models import Model, RunRecord, Stage, Status, TaskRecord
+from tta_tasks.models import Model, Promotion, RunRecord, Stage, Status, TaskRecord
 
 #: Clocks of hosts differ a little, and a message takes a moment: a task that began this much before another one ended
 #: may still have waited for it.
@@ -49,6 +49,8 @@ def spans_of(record: RunRecord) -> tuple[Span, ...]:
 
     def span(task: TaskRecord, started: float) -> Span:
         ready = max([task.submitted_at, *(end for need in task.request.needs if (end := ends.get(need)) is not None)])
+        if task.promotion is not None:
+            ready = _released(task, task.promotion)
         return Span(
             task_id=task.id,
             label=task.label,
@@ -71,6 +73,22 @@ def spans_of(record: RunRecord) -> tuple[Span, ...]:
 def measured_s(record: RunRecord) -> float:
     """Seconds from the submission of the first task to the end of the last."""
     return round(_latest(record) - _start(record), 3)
+
+
+def parked_s(record: RunRecord) -> float:
+    """Seconds that the run was parked."""
+    now = _latest(record)
+    waits = [
+        min(task.finished_at or now, _released(task, task.promotion) if task.started_at else now) - task.promotion.since
+        for task in record.tasks
+        if task.promotion is not None
+    ]
+    return round(sum(max(wait, 0.0) for wait in waits), 3)
+
+
+def _released(task: TaskRecord, terms: Promotion) -> float:
+    """From when a task that was parked only needed a worker."""
+    return max(terms.soaked_at, terms.since, task.decision.at if task.decision else 0.0)
 
 
 def stage_timings(spans: Iterable[Span]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from tta_tasks.queues import Priority, transport_priority
 from tta_tasks.settings import Settings
 from workers.deployers.checks import Health
 from workers.deployers.local import LocalTarget
+from workers.deployers.targets import Environment, PromotionRule
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -194,10 +195,11 @@ def test_default_gates_are_those_of_the_reference() -> None:
 
 
 def test_every_key_of_a_target_is_documented() -> None:
-    """``targets.md`` has each key that the local deployer reads."""
+    """``targets.md`` has each key that the local deployer reads, and each of promotion."""
     rows = set(_rows(REFERENCE / "targets.md"))
     health = {f"health.{name}" for name in Health.model_fields}
-    assert {"deployer", *LocalTarget.model_fields, *health} <= rows
+    promotion = {f"promotion.{name}" for name in PromotionRule.model_fields}
+    assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *promotion} <= rows
 
 
 def test_every_field_of_the_report_is_documented() -> None:

@@ -17,12 +17,12 @@ from typing import Any, Self
 
 from celery.canvas import Signature
 
-from tta_tasks import publishing
+from tta_tasks import promotion, publishing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
 from tta_tasks.errors import QueueFull, SettingsError, StoreUnavailable, TtaError, UsageError
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import AnyRequest, Event, Result, RunPlan, RunRecord, Status, TaskRecord
+from tta_tasks.models import AnyRequest, Decision, Event, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
@@ -260,7 +260,7 @@ class TaskClient:
             return
         self.ledger.cancel(run_id)
         for task in record.tasks:
-            if task.status is Status.QUEUED:
+            if task.status in {Status.QUEUED, Status.PARKED}:
                 self.cancel(task.id)
 
     def cancel(self, task_id: str) -> Status:
@@ -276,6 +276,30 @@ class TaskClient:
         if not record.status.terminal:
             self.ledger.finish(record, failed(record.request, TtaError("It was cancelled."), Status.CANCELLED))
         return self.ledger.task(task_id).status
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+
+    def approve(self, run_id: str, *, by: str = "", reason: str = "") -> tuple[Decision, bool]:
+        """Let a run's parked deployment go on, once what else it waits for has come.
+
+        Args:
+            run_id: The run.
+            by: Who approves, for the record; by default ``user@host``.
+            reason: Why, for the record.
+
+        Returns:
+            The decision that counts, and whether it is this one: of two approvals the first does.
+
+        Raises:
+            RecordMissing: No such run, or it has expired.
+            UsageError: Nothing is to be approved, or it was rejected.
+            BrokerUnavailable: It is approved; it goes on when the broker is back.
+        """
+        return promotion.decide(self.ledger, run_id, "approved", by=by, reason=reason)
+
+    def reject(self, run_id: str, *, by: str = "", reason: str = "") -> tuple[Decision, bool]:
+        """End a run's parked deployment as failed; see :meth:`approve`."""
+        return promotion.decide(self.ledger, run_id, "rejected", by=by, reason=reason)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -419,6 +443,14 @@ class AsyncTaskClient:
     async def cancel_run(self, run_id: str) -> None:
         """See :meth:`TaskClient.cancel_run`."""
         await asyncio.to_thread(self.sync.cancel_run, run_id)
+
+    async def approve(self, run_id: str, *, by: str = "", reason: str = "") -> tuple[Decision, bool]:
+        """See :meth:`TaskClient.approve`."""
+        return await asyncio.to_thread(self.sync.approve, run_id, by=by, reason=reason)
+
+    async def reject(self, run_id: str, *, by: str = "", reason: str = "") -> tuple[Decision, bool]:
+        """See :meth:`TaskClient.reject`."""
+        return await asyncio.to_thread(self.sync.reject, run_id, by=by, reason=reason)
 
     async def retry(self, task_id: str) -> str:
         """See :meth:`TaskClient.retry`."""

@@ -5,6 +5,7 @@ A look costs a few round trips and no scan, whatever has been done before.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -51,9 +52,11 @@ class QueueState(Frozen):
     """One queue."""
 
     name: str
-    #: Tasks accepted and not ended: waiting for others, waiting here, running.
+    #: Tasks accepted and not ended: waiting for others, waiting here, parked, running.
     open: int
     running: int
+    #: Deployments that wait for their time, or for a person.
+    parked: int
     #: Since how long the least lively of the running tasks gave no sign of life, in seconds.
     lease_age_s: float = 0.0
     waiting: tuple[Waiting, ...]
@@ -107,25 +110,27 @@ class Fleet:
             for queue in NAMES:
                 pipe.zcard(f"{self._prefix}open:{queue}")
                 pipe.zcard(f"{self._prefix}running:{queue}")
+                pipe.zcard(f"{self._prefix}parked:{queue}")
                 pipe.zrange(f"{self._prefix}running:{queue}", 0, 0, withscores=True)
                 pipe.zrangebyscore(f"{self._prefix}workers:{queue}", now, "+inf")
             dead, reconciler, counters, *rest = pipe.execute()
         found = iter(rest)
         return FleetState(
             at=now,
-            queues=tuple(self._queue(name, now, next(found), next(found), next(found), next(found)) for name in NAMES),
+            queues=tuple(self._queue(name, now, *itertools.islice(found, 5)) for name in NAMES),
             dead=dead,
             reconciled=bool(reconciler),
             counters={name.decode(): float(value) for name, value in counters.items()},
         )
 
-    def _queue(self, name: str, now: float, *found: Any) -> QueueState:  # noqa: ANN401 - four answers of Redis
-        open_, running, first, workers = found
+    def _queue(self, name: str, now: float, *found: Any) -> QueueState:  # noqa: ANN401 - five answers of Redis
+        open_, running, parked, first, workers = found
         age = max(0.0, now - (first[0][1] - self._ledger.lease_s)) if first else 0.0
         return QueueState(
             name=name,
             open=open_,
             running=running,
+            parked=parked,
             lease_age_s=age,
             waiting=tuple(self._waiting(name, now)),
             workers=tuple(_worker(member.decode()) for member in sorted(workers)),

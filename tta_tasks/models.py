@@ -7,6 +7,7 @@ snapshot's root. Times are seconds since the epoch; durations are seconds; perce
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -40,6 +41,8 @@ class Status(StrEnum):
     """Where a task, or a run, stands. The last four are terminal."""
 
     QUEUED = "queued"
+    #: A deployment that waits for its time, or for a person; no worker has it.
+    PARKED = "parked"
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -49,7 +52,7 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing more will happen."""
-        return self not in {Status.QUEUED, Status.RUNNING}
+        return self not in {Status.QUEUED, Status.PARKED, Status.RUNNING}
 
 
 class Stage(StrEnum):
@@ -294,6 +297,12 @@ class Result(Model):
         """Whether the work was done."""
         return self.status is Status.COMPLETED
 
+    @property
+    def artifacts(self) -> tuple[Digest, ...]:
+        """The artifacts it refers to."""
+        found = (getattr(self, name, None) for name in ("patch", "tree", "tests_patch", "refactoring_patch"))
+        return tuple(digest for digest in found if digest)
+
 
 class Usage(Model):
     """What agents took for a piece of work."""
@@ -464,6 +473,35 @@ AnyResult = Annotated[
 # -- what is remembered -----------------------------------------------------------------------------------------------
 
 
+class Promotion(Model):
+    """What a parked deployment waits for, as the targets of the deployment worker have it. Times are epoch seconds."""
+
+    waits_for: Literal["soak", "approval"]
+    #: The environment that must hold the release, in health, before.
+    after: Name
+    #: When it was parked first.
+    since: float
+    #: When ``after`` has held the release for long enough.
+    soaked_at: float
+    #: Whether a person has to approve.
+    approval: bool
+    #: Not approved by then, it ends as failed; ``None`` where no approval is needed.
+    expires_at: float | None = None
+    #: When to look at it again.
+    due: float
+
+
+class Decision(Model):
+    """What a person said of a deployment; the first one counts."""
+
+    outcome: Literal["approved", "rejected"]
+    #: Who, as they named themselves: ``user@host`` unless told otherwise.
+    by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+    #: Epoch seconds.
+    at: float
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] = ""
+
+
 class TaskRecord(Model):
     """A task as the ledger knows it."""
 
@@ -493,6 +531,9 @@ class TaskRecord(Model):
     published_at: float = 0.0
     #: When it ends as failed, done or not.
     deadline: float | None = None
+    #: What it was parked for, and what a person decided; kept when it goes on.
+    promotion: Promotion | None = None
+    decision: Decision | None = None
     request: AnyRequest
     result: AnyResult | None = None
 
@@ -540,16 +581,24 @@ class RunRecord(Model):
     def status(self) -> Status:
         """Derived from its tasks: running until all are terminal; failed where one that decides has failed.
 
+        Parked while one of them is, and nothing runs.
         A module whose tests could not be generated, or a refactoring that was dropped, does not fail a run.
         """
         if not all(task.status.terminal for task in self.tasks):
-            started = any(task.status is not Status.QUEUED for task in self.tasks)
-            return Status.RUNNING if started else Status.QUEUED
+            return ongoing(task.status for task in self.tasks)
         if self.cancelled:
             return Status.CANCELLED
         optional = {Stage.GENERATION, Stage.REFACTORING}
         deciding = [task for task in self.tasks if task.stage not in optional]
         return Status.COMPLETED if all(task.status is Status.COMPLETED for task in deciding) else Status.FAILED
+
+
+def ongoing(statuses: Iterable[Status]) -> Status:
+    """One status for several tasks of which not all have ended."""
+    found = set(statuses)
+    if Status.PARKED in found and Status.RUNNING not in found:
+        return Status.PARKED
+    return Status.QUEUED if found == {Status.QUEUED} else Status.RUNNING
 
 
 class Event(Model):
@@ -558,7 +607,7 @@ class Event(Model):
     run_id: str
     task_id: str
     at: float
-    #: ``progress`` or a :class:`Status` value.
+    #: ``progress``, a :class:`Status` value, ``approved`` or ``rejected``.
     what: str
     message: str = ""
     worker: str = ""

@@ -277,8 +277,8 @@ class ReleaseRequest:
     environment: str
     #: Content address of the release.
     digest: str
-    #: The built distribution (a wheel), verified.
-    artifact: Path
+    #: The built distribution (a wheel), verified; ``None`` where nothing is to be installed.
+    artifact: Path | None
     sandbox: Sandbox
     #: The deployer's own table of the target, from the deployment worker's configuration.
     target: Mapping[str, object]
@@ -312,6 +312,13 @@ class Deployer(Protocol):
         Raises:
             DeploymentFailed: It could not be built, a newer deployment has come before it, or not even the previous
                 release holds.
+        """
+
+    def check(self, request: ReleaseRequest) -> tuple[Check, ...]:
+        """See whether ``request.digest`` is in use, and works; change nothing. Its ``artifact`` is not needed.
+
+        Raises:
+            DeploymentFailed: The target cannot be made sense of.
         """
 
     def releases(self, component: str, environment: str, target: Mapping[str, object]) -> Iterable[str]:

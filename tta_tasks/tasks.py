@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from celery import Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
@@ -32,6 +33,7 @@ from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
     GenerationResult,
+    Promotion,
     RefactoringResult,
     Result,
     Stage,
@@ -51,6 +53,8 @@ MAX_LOSSES = 3
 #: When a task of these stages fails, what needs it goes on without.
 OPTIONAL = frozenset({Stage.GENERATION, Stage.REFACTORING})
 
+A = TypeVar("A")
+
 RESULTS: dict[str, type[Result]] = {
     "testing": TestingResult,
     "generation": GenerationResult,
@@ -69,6 +73,18 @@ class Perform(Protocol):
         Raises:
             TransientError: It may work later; the task is tried again.
             PermanentError: It will not; the task ends as failed.
+        """
+
+
+class Promote(Protocol):
+    """What the entry point ``promote`` of ``tta_tasks.worker`` names: whether a deployment may be begun."""
+
+    def __call__(self, task: TaskRecord, ledger: Ledger) -> Promotion | None:
+        """See what ``task`` still waits for; ``None`` when it may be begun.
+
+        Raises:
+            TransientError: It cannot be told now; somebody looks again.
+            PermanentError: It must not be begun; the task ends as failed.
         """
 
 
@@ -163,7 +179,11 @@ def _done(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> dict[str,
     if not all(need.status.terminal for need in needs):
         raise Ignore  # a copy that came too early; the one in time will follow
     worker = task.request.hostname or ""
-    if (end := _unneeded(ledger, record, needs)) is not None:
+    end = _unneeded(ledger, record, needs) or _unpromoted(ledger, record)
+    if isinstance(end, Promotion):
+        ledger.parking.park(record, end)
+        raise Ignore  # the reconciler, or a person's approval, publishes it again
+    if end is not None:
         ledger.finish(record, end, worker)
         return _reply(ledger, record)
     slots = task.app.conf.worker_concurrency or 1
@@ -263,6 +283,14 @@ def _unneeded(ledger: Ledger, record: TaskRecord, needs: tuple[TaskRecord, ...])
     return None
 
 
+def _unpromoted(ledger: Ledger, record: TaskRecord) -> Promotion | Result | None:
+    """What a deployment waits for before it is begun, or why it never will be."""
+    if not isinstance(record.request, DeploymentRequest) or record.started_at is not None:
+        return None
+    promote = cast("Promote", plugins.load(plugins.WORKER, "promote"))
+    return _answered(record, lambda: promote(record, ledger))
+
+
 def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
     """Why the work must not be begun once more."""
     losses = ledger.losses(record.id)
@@ -275,8 +303,13 @@ def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
 
 def _performed(ledger: Ledger, record: TaskRecord) -> Result:
     perform = cast("Perform", plugins.load(plugins.WORKER, "perform"))
+    return _answered(record, lambda: perform(record, ledger))
+
+
+def _answered(record: TaskRecord, ask: Callable[[], A]) -> A | Result:
+    """The worker's answer, or the result that says why there is none."""
     try:
-        return perform(record, ledger)
+        return ask()
     except TransientError:
         raise
     except Cancelled as error:

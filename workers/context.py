@@ -83,8 +83,7 @@ class Context:
 
     def holds(self, result: Result) -> bool:
         """Whether the artifacts a stored result refers to are still there."""
-        digests = (getattr(result, name, None) for name in ("patch", "tree", "tests_patch", "refactoring_patch"))
-        return all(self.store.has(digest) for digest in digests if digest)
+        return all(self.store.has(digest) for digest in result.artifacts)
 
     @contextlib.contextmanager
     def workspace(self, request: Request) -> Iterator[Workspace]:

@@ -9,10 +9,12 @@ other tasks. A copy too many does no harm: a task that has ended, or is being do
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import redis
@@ -20,12 +22,15 @@ from celery import bootsteps
 
 from tta_tasks import publishing, queues
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing, RecordUnreadable, TransientError, TtaError
+from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable, TransientError, TtaError
 from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
 from tta_tasks.ledger import GRACE_S, Ledger, Move
-from tta_tasks.models import Status, TaskRecord
+from tta_tasks.models import Promotion, Status, TaskRecord
+from tta_tasks.promotion import expiry, rejection
+from tta_tasks.protocols import ArtifactStore
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
+from tta_tasks.stores import open_store
 from tta_tasks.tasks import failed
 
 log = logging.getLogger(__name__)
@@ -34,6 +39,9 @@ log = logging.getLogger(__name__)
 BATCH = 500
 #: How long what cannot be read is left alone, in seconds.
 UNREADABLE_S = 60.0
+#: How long a worker is given to look at a parked task before the message is missed, in seconds.
+LOOK_S = 60.0
+NEEDS_EXPIRED = "A task whose result it needs has expired."
 
 
 class Reconciler:
@@ -95,6 +103,8 @@ class Reconciler:
         now = time.time()
         if task.deadline is not None and now > task.deadline:
             self._end(task, "Not done before its deadline.")
+        elif task.status is Status.PARKED and task.promotion is not None:
+            return self._look_at_parked(task, task.promotion, now)
         elif task.status is not Status.RUNNING:
             return self._look_at_queued(task, now)
         elif task.lease_until > now:
@@ -107,7 +117,7 @@ class Reconciler:
         try:
             needs = self._ledger.tasks(task.request.needs)
         except RecordMissing:
-            self._end(task, "A task whose result it needs has expired.")
+            self._end(task, NEEDS_EXPIRED)
             return None
         except RecordUnreadable as error:
             log.error("%s %s (%s) waits: %s", task.name, task.id, task.label, error)  # noqa: TRY400 - one line
@@ -121,6 +131,41 @@ class Reconciler:
             return now + self._every
         self._again(task, "its message was lost")
         return None
+
+    def _look_at_parked(self, task: TaskRecord, promotion: Promotion, now: float) -> float | None:
+        due = min(promotion.due, promotion.soaked_at) if task.decision is not None else promotion.due
+        if task.decision is not None and task.decision.outcome == "rejected":
+            self._ledger.finish(task, failed(task.request, rejection(task.decision)))
+        elif task.decision is None and promotion.expires_at is not None and now >= promotion.expires_at:
+            self._ledger.finish(task, failed(task.request, expiry(promotion)))
+        elif now < due:
+            return min(due, now + self._ledger.parking.look_s) if self._kept(task) else None
+        elif task.published_at >= due and (now < task.published_at + LOOK_S or self._waits(task, task.published_at)):
+            return now + self._every
+        else:
+            self._ledger.parking.publishing(task, now + LOOK_S)
+            publishing.publish([task])
+        return None
+
+    def _kept(self, task: TaskRecord) -> bool:
+        """See that what a parked task, or its report, needs does not expire; end a task that lacks some of it."""
+        try:
+            others = self._ledger.run(task.run_id).tasks if task.run_id else self._ledger.tasks(task.request.needs)
+        except RecordMissing:
+            self._end(task, NEEDS_EXPIRED)
+            return False
+        self._ledger.parking.keep(task, [other.id for other in others])
+        results = (other.result.artifacts for other in others if other.result is not None)
+        try:
+            for digest in {task.request.snapshot, *itertools.chain.from_iterable(results)}:
+                self._store.has(digest)  # asked for, it is kept longer
+        except StoreUnavailable as error:
+            log.warning("The artifacts of run %s may expire: %s", task.run_id, error)
+        return True
+
+    @cached_property
+    def _store(self) -> ArtifactStore:
+        return open_store(self._settings)
 
     def _waits(self, task: TaskRecord, since: float) -> bool:
         """Whether the task's message may still wait in its queue.

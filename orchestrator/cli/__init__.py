@@ -11,6 +11,7 @@ from orchestrator.cli.engines import engines
 from orchestrator.cli.faults import Group
 from orchestrator.cli.flower import flower
 from orchestrator.cli.metrics import metrics
+from orchestrator.cli.promotion import approve, reject
 from orchestrator.cli.run import run, submit
 from orchestrator.cli.runs import cancel, list_, results, resume, retry, status, watch
 from orchestrator.cli.stack import down, up
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(run, submit, list_, status, watch, results, cancel, resume, retry),
+    *(run, submit, list_, status, watch, results, approve, reject, cancel, resume, retry),
     *(up, down, doctor, engines),
     *(worker, health, top, flower, metrics),
 )

@@ -42,8 +42,8 @@ def follow(client: TaskClient, run_id: str, view: View, wanted: outputs.Wanted |
 
 
 def code_of(record: RunRecord) -> int:
-    """The exit code of a run that has ended."""
-    return faults.OK if record.status is Status.COMPLETED else faults.FAILED
+    """The exit code of a run that has ended, or is parked: nothing is wrong with it."""
+    return faults.OK if record.status in {Status.COMPLETED, Status.PARKED} else faults.FAILED
 
 
 def _stop_without_stack(run_id: str) -> None:

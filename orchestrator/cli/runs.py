@@ -12,10 +12,11 @@ from rich.table import Column, Table
 
 from orchestrator import canvas, outputs, workflow
 from orchestrator.cli.following import code_of, follow
+from orchestrator.report.wording import decided, how_to_decide, parked
 from orchestrator.watch import choose_view
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import RecordMissing, UsageError
-from tta_tasks.models import RunRecord, Status
+from tta_tasks.models import RunRecord, Status, TaskRecord
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 _REPO = click.option("--repo", type=click.Path(path_type=Path), default=Path(), help="Repository.  [default: .]")
@@ -59,9 +60,13 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"{run}: {record.status}")
     table = Table(Column("task", no_wrap=True), "status", "attempts", "worker", "doing", box=None, pad_edge=False)
     for task in record.tasks:
-        error = task.result.error.message if task.result is not None and task.result.error is not None else ""
-        table.add_row(task.label, task.status, str(task.attempts or ""), task.worker, task.progress or error)
+        table.add_row(task.label, task.status, str(task.attempts or ""), task.worker, _doing(task))
     Console().print(table)
+    for task in record.tasks:
+        if task.decision is not None:
+            click.echo(f"{task.label}: {decided(task.decision)}")
+        if how := how_to_decide(task):
+            click.echo(f"{task.label}: {how}")
 
 
 @click.command()
@@ -81,12 +86,12 @@ def watch(run: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--apply", "apply_", is_flag=True, help="Apply tests and refactoring to the working tree.")
 @click.option("--output", type=click.Path(path_type=Path), help="Reports and patches.  [default: .tta/runs/ID]")
 def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path | None) -> None:  # noqa: FBT001
-    """Fetch report and patches of RUN, which has ended."""
+    """Fetch report and patches of RUN, which has ended or is parked."""
     wanted = outputs.Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
     outputs.check(wanted)
     with workflow.connected() as client:
         record = client.ledger.run(run)
-        if not record.status.terminal:
+        if not record.status.terminal and record.status is not Status.PARKED:
             raise UsageError(f"Run {run} is {record.status}.", f"`tta watch {run}` looks on until its end.")
         left = outputs.write(record, client.store, wanted)
     choose_view().summary(left.report, left.paths)
@@ -130,6 +135,12 @@ def retry(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
         run_id = client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, client.transport))
         code = follow(client, run_id, choose_view(as_json=as_json), outputs.Wanted(repository=repo))
     sys.exit(code)
+
+
+def _doing(task: TaskRecord) -> str:
+    if task.result is not None and task.result.error is not None:
+        return task.result.error.message
+    return parked(task) or task.progress
 
 
 def _known(client: TaskClient, run_id: str) -> RunRecord | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from orchestrator.report.model import CriterionSummary, ModuleSummary, ReleaseSummary, Report, StageSummary
-from orchestrator.timeline import floor_s, measured_s, slots_of, spans_of, stage_timings
+from orchestrator.report.wording import parked
+from orchestrator.timeline import floor_s, measured_s, parked_s, slots_of, spans_of, stage_timings
 from tta_tasks.models import (
     CollectionResult,
     DeploymentRequest,
@@ -28,6 +29,7 @@ from tta_tasks.models import (
     TestFailure,
     TestingResult,
     Usage,
+    ongoing,
     total_percent,
 )
 
@@ -67,6 +69,7 @@ def build_report(record: RunRecord, slots: int | None = None) -> Report:
         python=testing.python if testing else "",
         sandbox=testing.sandbox if testing else "",
         measured_s=measured_s(record),
+        parked_s=parked_s(record),
         floor_s=floor_s(spans, slots),
         slots=slots,
         stage_timings=timings,
@@ -143,10 +146,8 @@ def _errors(tasks: Sequence[TaskRecord]) -> Iterable[str]:
 
 def stage_status(statuses: Sequence[Status]) -> Status:
     """One status for a stage of several tasks: what is going on now, else the worst end."""
-    if all(status is Status.QUEUED for status in statuses):
-        return Status.QUEUED
     if not all(status.terminal for status in statuses):
-        return Status.RUNNING
+        return ongoing(statuses)
     for worst in (Status.FAILED, Status.CANCELLED, Status.SKIPPED):
         if worst in statuses:
             return worst
@@ -243,6 +244,9 @@ def _release(task: TaskRecord) -> ReleaseSummary:
         previous=done.previous or "",
         checks=tuple((f"{check.name}: {check.detail}".rstrip(": "), check.ok) for check in done.checks),
         error=_error(task),
+        waits=parked(task),
+        promotion=task.promotion,
+        decision=task.decision,
     )
 
 
@@ -275,6 +279,8 @@ def _verdict(
         return _success(record, releases)
     if record.status is Status.CANCELLED:
         return "The run was cancelled."
+    if record.status is Status.PARKED:
+        return "; ".join(f"Parked: {task.label} {words}." for task in record.tasks if (words := parked(task)))
     if not record.status.terminal:
         return "The run is not finished."
     return _failure(record, testing, collection)

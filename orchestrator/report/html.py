@@ -43,7 +43,9 @@ def _environment() -> Environment:
     environment.filters.update(
         seconds=wording.seconds, percent=wording.percent, reason=wording.reason, lines=printable_lines
     )
-    environment.globals.update(counted=wording.counted, change=wording.change, usage=wording.usage)
+    environment.globals.update(
+        counted=wording.counted, change=wording.change, usage=wording.usage, decided=wording.decided
+    )
     return environment
 
 

@@ -108,7 +108,7 @@ def _release(stage: StageSummary, release: ReleaseSummary) -> TestCase:
     if release.status is Status.COMPLETED:
         output = f"{release.action} {release.location}\n{checks}"
         return _case(stage, name, output=output, duration_s=stage.duration_s or 0.0)
-    why = release.error or f"The release ended as {release.status}."
+    why = release.error or release.waits or f"The release ended as {release.status}."
     if release.status is Status.FAILED:
         return _case(stage, name, error=why, output=checks, duration_s=stage.duration_s or 0.0)
     return _case(stage, name, skipped=why)

@@ -39,7 +39,9 @@ def _environment() -> Environment:
         finalize=_escaped,
     )
     environment.filters.update(seconds=wording.seconds, percent=wording.percent, reason=wording.reason, fenced=_fenced)
-    environment.globals.update(counted=wording.counted, change=wording.change, usage=wording.usage)
+    environment.globals.update(
+        counted=wording.counted, change=wording.change, usage=wording.usage, decided=wording.decided
+    )
     return environment
 
 

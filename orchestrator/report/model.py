@@ -6,10 +6,12 @@ from orchestrator.timeline import Span
 from tta_tasks.models import (
     Component,
     Criterion,
+    Decision,
     Dropped,
     GateOutcome,
     Mode,
     Model,
+    Promotion,
     RefactoringStep,
     RejectedTest,
     Stage,
@@ -87,6 +89,10 @@ class ReleaseSummary(Model):
     #: ``name: detail`` of each check, and whether it held.
     checks: tuple[tuple[str, bool], ...]
     error: str = ""
+    #: What it waits for while it is parked, in words; its terms, and what a person decided.
+    waits: str = ""
+    promotion: Promotion | None = None
+    decision: Decision | None = None
 
 
 class Report(Model):
@@ -111,6 +117,8 @@ class Report(Model):
 
     #: From the first submission to the last end.
     measured_s: float
+    #: How much of that it was parked.
+    parked_s: float
     #: The least time the same work could have taken on ``slots`` workers.
     floor_s: float
     slots: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tta_tasks.models import Usage
+from tta_tasks.models import Decision, Status, TaskRecord, Usage
+from tta_tasks.promotion import moment
 
 _MINUTE = 60
 _HOUR = 3600
@@ -53,6 +54,38 @@ def reason(code: str) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 test``, ``2 tests``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def parked(task: TaskRecord) -> str:
+    """``staging soaks until 14:03:20, then it needs approval``: what a parked task waits for; empty for others."""
+    terms, decision = task.promotion, task.decision
+    if task.status is not Status.PARKED or terms is None:
+        return ""
+    if terms.waits_for == "approval":
+        return f"waits for approval until {moment(terms.expires_at or terms.due)}"
+    words = f"{terms.after} soaks until {moment(terms.soaked_at)}"
+    if decision is not None:
+        return f"{words}, {decided(decision)}"
+    return f"{words}, then it needs approval" if terms.approval else words
+
+
+def decided(decision: Decision) -> str:
+    """``approved by ada@host on 2026-11-22 14:03:20: looks good``."""
+    return f"{decision.outcome} {said(decision)}"
+
+
+def said(decision: Decision) -> str:
+    """``by ada@host on 2026-11-22 14:03:20: looks good``."""
+    words = f"by {decision.by} on {moment(decision.at)}"
+    return f"{words}: {decision.reason}" if decision.reason else words
+
+
+def how_to_decide(task: TaskRecord) -> str:
+    """The commands that decide on a parked task; empty where nobody need."""
+    if task.status is not Status.PARKED or task.promotion is None or task.decision is not None:
+        return ""
+    both = f"`tta approve {task.run_id}` or " if task.promotion.approval else ""
+    return f"{both}`tta reject {task.run_id}`"
 
 
 def usage(taken: Usage) -> str:

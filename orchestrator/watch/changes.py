@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.report.wording import change
+from orchestrator.report.wording import change, parked
 from tta_tasks.models import (
     CollectionResult,
     DeploymentResult,
@@ -25,7 +25,7 @@ class Change:
     task: TaskRecord
     #: Seconds since the run was submitted.
     at_s: float
-    #: Whether its status changed, not just what it says.
+    #: Whether its status changed, or what it is parked for; not just what it says.
     status: bool
 
 
@@ -38,18 +38,30 @@ def changes(before: RunRecord | None, now: RunRecord) -> Iterator[Change]:
         old = known.get(task.id)
         if task.status is Status.QUEUED and old is None:
             continue
-        status = old is None or old.status is not task.status
+        status = old is None or _standing(old) != _standing(task)
         if status or (old and task.progress and old.progress != task.progress):
-            moment = task.finished_at or task.started_at or task.submitted_at
-            found.append(Change(task, moment - start, status))
+            found.append(Change(task, _moment(task) - start, status))
     yield from sorted(found, key=lambda item: item.at_s)
 
 
+def _standing(task: TaskRecord) -> tuple[Status, str, bool]:
+    """Where a task stands; for a parked one also what it waits for, and whether it was decided on."""
+    waits_for = task.promotion.waits_for if task.promotion else ""
+    return (task.status, waits_for, task.decision is not None)
+
+
+def _moment(task: TaskRecord) -> float:
+    """When a task came to stand where it does."""
+    if task.status is Status.PARKED and task.promotion is not None:
+        return task.promotion.soaked_at if task.promotion.waits_for == "approval" else task.promotion.since
+    return task.finished_at or task.started_at or (task.decision.at if task.decision else task.submitted_at)
+
+
 def outcome(task: TaskRecord) -> str:
-    """What came of a task, in a few words; for an unfinished one what it does now."""
+    """What came of a task, in a few words; for an unfinished one what it does now, or waits for."""
     result = task.result
     if result is None:
-        return task.progress
+        return parked(task) or task.progress
     if result.error:
         return result.error.message
     match result:

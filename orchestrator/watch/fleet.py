@@ -40,7 +40,7 @@ def _is_end(field: str, status: str) -> bool:
 
 def _queues(state: FleetState) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("queue", "waiting", "by priority", "oldest", "running", "open", "slots", "lease"):
+    for name in ("queue", "waiting", "by priority", "oldest", "running", "parked", "open", "slots", "lease"):
         table.add_column(name, justify="left" if name in {"queue", "by priority"} else "right")
     for queue in state.queues:
         table.add_row(
@@ -49,6 +49,7 @@ def _queues(state: FleetState) -> Table:
             _by_priority(queue),
             _oldest(queue),
             Text(str(queue.running), style="cyan" if queue.running else "dim"),
+            Text(str(queue.parked), style="yellow" if queue.parked else "dim"),
             str(queue.open),
             Text(str(queue.slots) if queue.workers else "nobody", style="" if queue.workers else "bold red"),
             f"{queue.lease_age_s:.0f} s" if queue.running else "",

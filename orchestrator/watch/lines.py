@@ -13,10 +13,11 @@ from rich.console import Console
 
 from orchestrator.printable import printable
 from orchestrator.report.model import Report
+from orchestrator.report.wording import how_to_decide
 from orchestrator.watch.changes import Change, changes, outcome
 from orchestrator.watch.style import spoken
 from orchestrator.watch.summary import print_summary
-from tta_tasks.models import RunRecord
+from tta_tasks.models import RunRecord, Status
 
 #: A pipe has no width of its own.
 _WIDTH = 120
@@ -60,7 +61,10 @@ class PlainView:
 
     def _line(self, change: Change) -> None:
         task = change.task
-        words = spoken(outcome(task), self._console) if task.status.terminal else ""
+        said = task.status.terminal or task.status is Status.PARKED
+        words = spoken(outcome(task), self._console) if said else ""
+        if how := how_to_decide(task):
+            words = f"{words}: {how}"
         label = spoken(task.label, self._console)
         self._write(f"{change.at_s:7.1f}s  {task.status:<9}  {label}" + (f"  ({words})" if words else ""))
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orchestrator.report.build import stage_status
 from orchestrator.report.model import Report
-from orchestrator.report.wording import counted, seconds
+from orchestrator.report.wording import counted, how_to_decide, parked, seconds
 from orchestrator.watch.changes import outcome
 from orchestrator.watch.style import COLOURS, glyph, spoken
 from orchestrator.watch.summary import print_summary
@@ -28,7 +28,14 @@ _NARROW = 90
 #: Columns for names, where they need no more.
 _NAME = 22
 #: Which modules are shown when not all can be: those that need a look first.
-_ORDER = (Status.RUNNING, Status.FAILED, Status.QUEUED, Status.COMPLETED, Status.CANCELLED, Status.SKIPPED)
+_ORDER = (
+    *(Status.RUNNING, Status.FAILED, Status.PARKED, Status.QUEUED),
+    *(Status.COMPLETED, Status.CANCELLED, Status.SKIPPED),
+)
+
+
+#: Whose words have the colour of their status.
+_COLOURED = frozenset({Status.FAILED, Status.PARKED})
 
 
 class LiveView:
@@ -73,6 +80,11 @@ class LiveView:
         if record is None:
             return Text("Waiting for the run.", style="dim")
         parts: list[RenderableType] = [self._header(record), Text(), self._table(record)]
+        parts += [
+            Text(spoken(f"{task.label} {parked(task)}: {how}", self._console), style="yellow")
+            for task in record.tasks
+            if (how := how_to_decide(task))
+        ]
         if self._note:
             parts.append(Text(spoken(self._note, self._console), style="yellow"))
         return Group(*parts)
@@ -151,9 +163,11 @@ class LiveView:
     def _task_row(self, task: TaskRecord, name: str) -> tuple[Text, Text, Text, Text, Text]:
         indent = name[: len(name) - len(name.lstrip())]
         label = Text(indent + spoken(name, self._console), "dim" if task.status is Status.QUEUED else "")
-        words = Text(spoken(outcome(task), self._console), COLOURS[task.status] if task.status is Status.FAILED else "")
-        where = task.worker if task.status is not Status.QUEUED else f"queue {task.queue}"
+        words = Text(spoken(outcome(task), self._console), COLOURS[task.status] if task.status in _COLOURED else "")
+        where = f"queue {task.queue}" if task.status is Status.QUEUED else task.worker
         taken = ""
+        if task.status is Status.PARKED and task.promotion is not None:
+            taken = seconds(self._clock() - task.promotion.since)
         if task.started_at is not None and task.status is not Status.SKIPPED:
             taken = seconds((task.finished_at or self._clock()) - task.started_at)
         if task.attempts > 1 and not task.status.terminal:

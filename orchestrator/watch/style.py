@@ -10,6 +10,7 @@ from tta_tasks.models import Status
 
 _GLYPHS = {
     Status.QUEUED: ("\u00b7", "."),
+    Status.PARKED: ("\u2016", "="),
     Status.RUNNING: ("\u25b8", ">"),
     Status.COMPLETED: ("\u2713", "+"),
     Status.FAILED: ("\u2717", "x"),
@@ -18,6 +19,7 @@ _GLYPHS = {
 }
 COLOURS = {
     Status.QUEUED: "dim",
+    Status.PARKED: "yellow",
     Status.RUNNING: "cyan",
     Status.COMPLETED: "green",
     Status.FAILED: "red",

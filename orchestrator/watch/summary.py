@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.model import Report
-from orchestrator.report.wording import change, counted, percent, reason, seconds, usage
+from orchestrator.report.wording import change, counted, percent, reason, said, seconds, usage
 from orchestrator.watch.style import glyph, spoken
 from tta_tasks.models import RefactoringStep, Status
 
@@ -53,9 +53,12 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     for release in report.releases:
         if release.status is Status.COMPLETED:
             yield release.environment, f"{release.action.replace('_', ' ')}, {release.location}"
+        if release.decision is not None:
+            yield release.decision.outcome, f"{release.environment}, {said(release.decision)}"
     cached = f"; {counted(report.cached_tasks, 'task')} from the cache" if report.cached_tasks else ""
     floor = f"floor {seconds(report.floor_s)} on {counted(report.slots, 'slot')}"
-    yield "time", f"{seconds(report.measured_s)}, {floor}{cached}"
+    parked = f" ({seconds(report.parked_s)} parked)" if report.parked_s else ""
+    yield "time", f"{seconds(report.measured_s)}{parked}, {floor}{cached}"
     if taken := usage(report.usage):
         yield "agents", taken
     for warning in report.warnings:

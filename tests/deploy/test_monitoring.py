@@ -21,7 +21,7 @@ FIGURE = re.compile(r"\btta_\w+")
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
     """The names of all series that the exporter can give."""
-    queue = QueueState(name="testing", open=0, running=0, waiting=(), workers=())
+    queue = QueueState(name="testing", open=0, running=0, parked=0, waiting=(), workers=())
     state = FleetState(at=0, queues=(queue,), dead=0, reconciled=True, counters={})
     names = {"tta_up", "tta_dead_letters", "tta_reconciler_elected", *(family.name for family in _queues(state))}
     names |= {f"{family.name}_total" for family in _counters({})}

@@ -82,6 +82,7 @@ class Fleet:
         mode: Mode = Mode.ASYNC,
         target: Target = Target.PRODUCTION,
         priority: Priority = Priority.NORMAL,
+        snapshot: str = "0" * 64,
     ) -> str:
         """Submit a run over ``modules``; their names say what their tasks do."""
         component = Component(name=name, modules=tuple(Module(name=module, path=f"{module}.py") for module in modules))
@@ -95,7 +96,7 @@ class Fleet:
             target=target,
             mode=mode,
             gates=Gates(coverage=50),
-            snapshot="0" * 64,
+            snapshot=snapshot,
         )
         tasks = canvas.tasks_of(plan, canvas.Generation(), priority)
         plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})

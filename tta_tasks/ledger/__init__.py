@@ -8,6 +8,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
     <prefix>running:<queue>  zset  those of them that a worker is doing, by the end of their lease
+    <prefix>parked:<queue>   zset  those of them that wait for their time, or for a person (parking.py), since when
     <prefix>workers:<queue>  zset  "<slots> <node name>" of the workers on it, by when they are due to be heard of again
     <prefix>dead           list    tasks that were given up, newest first, bounded
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
@@ -32,7 +33,19 @@ from pydantic import TypeAdapter, ValidationError
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable
 from tta_tasks.ledger import counters, scripts
-from tta_tasks.models import AnyRequest, AnyResult, Event, Result, RunPlan, RunRecord, Status, TaskRecord
+from tta_tasks.ledger.parking import Parking
+from tta_tasks.models import (
+    AnyRequest,
+    AnyResult,
+    Decision,
+    Event,
+    Promotion,
+    Result,
+    RunPlan,
+    RunRecord,
+    Status,
+    TaskRecord,
+)
 from tta_tasks.settings import Settings
 
 REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(AnyRequest)
@@ -75,6 +88,8 @@ class Ledger:
         self._accept = client.register_script(scripts.ACCEPT)
         self._move = client.register_script(scripts.MOVE)
         self._renew = client.register_script(scripts.RENEW)
+        #: Tasks that wait without a worker.
+        self.parking = Parking(client, settings)
 
     @classmethod
     def connect(cls, settings: Settings) -> Ledger:
@@ -245,6 +260,7 @@ class Ledger:
         with translated(self._url):
             self._redis.zrem(self._open_key(queue), task_id)
             self._redis.zrem(self._running_key(queue), task_id)
+            self._redis.zrem(f"{self._prefix}parked:{queue}", task_id)
 
     def open_tasks(self, queue: str) -> int:
         """How many tasks of ``queue`` wait or run."""
@@ -385,6 +401,7 @@ class Ledger:
         stream = task.run_id or task.id
         keys = [self._task_key(task.id), self._open_key(task.queue), f"{self._prefix}events:{stream}"]
         keys += [f"{self._prefix}counters", self._running_key(task.queue), self._run_key(task.run_id or "")]
+        keys += [f"{self._prefix}parked:{task.queue}"]
         arguments: list[Any] = [task.id, stream, self._settings.max_events, self._settings.retention_s]
         arguments += [repr(time.time()), str(new), worker, payload, repr(due), mark]
         arguments += [part for pair in counted.items() for part in pair]
@@ -432,6 +449,10 @@ def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
         values["request"] = REQUEST.validate_json(values["request"])
         if "result" in values:
             values["result"] = RESULT.validate_json(values["result"])
+        if "promotion" in values:
+            values["promotion"] = Promotion.model_validate_json(values["promotion"])
+        if "decision" in values:
+            values["decision"] = Decision.model_validate_json(values["decision"])
         return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
     except (ValidationError, KeyError) as error:
         raise RecordUnreadable(

@@ -33,7 +33,7 @@ local function observe(name, seconds)
 end
 """
 
-# KEYS: task, open, events, counters, running, run.
+# KEYS: task, open, events, counters, running, run, parked.
 # ARGV: task id, stream, max events, retention, now, new status, worker, payload, due, mark, counter, amount, ...
 # new status: running (payload = worker's slots, due = end of the lease, mark = name of this start: it may be sent twice
 #   when its connection breaks before the answer); progress (payload = message); queued (payload = why, due = when to
@@ -46,7 +46,7 @@ MOVE: Final = (
 local id, stream, now, new, worker, payload, due = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'unknown' end
-if status ~= 'queued' and status ~= 'running' then return 'ended' end
+if status ~= 'queued' and status ~= 'running' and status ~= 'parked' then return 'ended' end
 local held = status == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until') or '0') > tonumber(now)
 local deadline = redis.call('HGET', KEYS[1], 'deadline')
 -- However alive its worker is: a deadline must not go unnoticed.
@@ -92,6 +92,7 @@ else
     end
   end
 end
+if status == 'parked' then redis.call('ZREM', KEYS[7], id) end
 for i = 11, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[4], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[4], ARGV[4])
 redis.call('EXPIRE', KEYS[5], ARGV[4])

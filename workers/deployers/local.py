@@ -89,6 +89,16 @@ class LocalDeployer:
         except EnvironmentFailed as error:
             raise DeploymentFailed(f"The release does not install. {error.message}", error.hint) from error
 
+    def check(self, request: ReleaseRequest) -> tuple[Check, ...]:
+        """See whether ``request.digest`` is in use, and works."""
+        target = LocalTarget.read(request.target)
+        site = target.site(request.component.name, request.environment)
+        current = site.current()
+        if current != request.digest:
+            used = f"release {current[:12]} is" if current else "no release is"
+            return (Check(name="in use", ok=False, detail=f"{used} in use instead"),)
+        return _Deployment(request, target, site).checks(current)
+
     def releases(self, component: str, environment: str, target: Mapping[str, object]) -> Iterable[str]:
         """Digests of the releases that can be rolled back to, newest first."""
         site = LocalTarget.read(target).site(component, environment)
@@ -119,7 +129,7 @@ class _Deployment:
         self._heal()
         digest, current = self.request.digest, self.site.current()
         if current == digest:
-            checks = self._checks(digest)
+            checks = self.checks(digest)
             if _pass(checks):
                 return Release("unchanged", str(self.site.link), checks=checks)
         if not self._ready(digest):
@@ -146,7 +156,7 @@ class _Deployment:
             return
         if self.site.current() != last.release:
             self.site.record("interrupted", last.release, last.previous)
-        elif _pass(self._checks(last.release)):
+        elif _pass(self.checks(last.release)):
             self.site.record("released", last.release, last.previous)
         else:
             self.site.switch(last.previous if self.site.complete(last.previous) else None)
@@ -160,7 +170,12 @@ class _Deployment:
         return current if current in others else next(iter(others), None) if self.site.link.is_symlink() else None
 
     def _install(self) -> None:
-        request, folder = self.request, self.site.clear(self.request.digest)
+        request = self.request
+        if request.artifact is None:
+            raise DeploymentFailed(
+                f"Release {request.digest[:12]} is not at {self.site.base}, and nothing to make it of."
+            )
+        folder = self.site.clear(request.digest)
         request.progress(f"installing {request.artifact.name} for {request.environment}")
         uv_cache = settings().cache / "uv"
         uv_cache.mkdir(parents=True, exist_ok=True)
@@ -178,7 +193,7 @@ class _Deployment:
         self.site.switch(previous)
         self.site.record("rolled_back", self.request.digest, previous)
         self.site.remove(self.request.digest)
-        if previous and previous != was and not _pass(again := self._checks(previous)):
+        if previous and previous != was and not _pass(again := self.checks(previous)):
             raise DeploymentFailed(
                 f"Release {self.request.digest[:12]} failed its checks ({_said(checks)}), and the previous one,"
                 f" {previous[:12]}, which is in use again, fails its own ({_said(again)}).",
@@ -191,7 +206,8 @@ class _Deployment:
         self.site.record("released", digest, self._previous)
         self.site.prune(self.target.keep, {digest, self._previous})
 
-    def _checks(self, digest: str) -> tuple[Check, ...]:
+    def checks(self, digest: str) -> tuple[Check, ...]:
+        """Check a release that is in use."""
         return (*self._smoke(digest), *self._health(digest))
 
     def _smoke(self, digest: str) -> tuple[Check, ...]:

@@ -10,6 +10,7 @@
     deployer = "local"
     path = "/srv/releases"
     health = { url = "http://127.0.0.1:8000/health" }
+    promotion = { soak_s = 600, approval = true }       # what has to be before, whatever the deployer
 """
 
 from __future__ import annotations
@@ -18,10 +19,24 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Model, Name
+
+
+class PromotionRule(Model):
+    """What has to be before a deployment to an environment is begun."""
+
+    #: The environment that must hold the same release, in health.
+    after: Name = "staging"
+    #: For how long, in seconds.
+    soak_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    #: How often it is looked at meanwhile.
+    check_every_s: float = Field(default=300.0, ge=1, allow_inf_nan=False)
+    #: Whether a person has to approve, and how long after the soak that is waited for.
+    approval: bool = False
+    expires_s: float = Field(default=3 * 24 * 3600.0, gt=0, allow_inf_nan=False)
 
 
 class Environment(Model):
@@ -30,6 +45,7 @@ class Environment(Model):
     model_config = ConfigDict(extra="allow")
 
     deployer: Name = "local"
+    promotion: PromotionRule | None = None
 
     @property
     def own(self) -> Mapping[str, object]:

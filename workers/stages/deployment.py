@@ -20,7 +20,7 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
         DeploymentFailed: There is nothing to deploy, no such environment, or it cannot be done.
         UnknownEngine: The deployer is not installed here.
     """
-    tree = _tree(request, context)
+    tree = collected_tree(request, context)
     target = load_target(context.settings.targets_file, request.environment)
     deployer: Deployer = plugins.load(plugins.DEPLOYERS, target.deployer)()
     digest = release_digest(tree, request.component)
@@ -49,7 +49,12 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
     )
 
 
-def _tree(request: DeploymentRequest, context: Context) -> str:
+def collected_tree(request: DeploymentRequest, context: Context) -> str:
+    """The tree that the collection of ``request`` has put together.
+
+    Raises:
+        DeploymentFailed: There is none.
+    """
     for result in context.results(request.needs):
         if isinstance(result, CollectionResult) and result.ok and result.tree:
             return result.tree
