@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tta_tasks import canary, publishing
-from tta_tasks.connection import refusal
+from tta_tasks.connection import connect, refusal, translated
 from tta_tasks.errors import BrokerUnavailable, SettingsError, TransientError
 from tta_tasks.fleet import Fleet, FleetState
 from tta_tasks.ledger import Ledger
@@ -83,13 +83,24 @@ def _let_in(chosen: Settings) -> None:
     Raises:
         TransientError: One of them does not; its message says why.
     """
-    for url, ask in ((chosen.broker, publishing.reach), (chosen.redis, lambda: Ledger.connect(chosen).runs(1))):
+    for url, ask in (
+        (chosen.broker, lambda: _may_take(chosen)),
+        (chosen.redis, lambda: Ledger.connect(chosen).runs(1)),
+    ):
         try:
             ask()
         except TransientError as error:
             if error.__cause__ is not None and refusal(error.__cause__, url) is not None:
                 raise
             click.echo(f"{error.message} It is waited for.", err=True)
+
+
+def _may_take(chosen: Settings) -> None:
+    """See that the broker is there, and that this user may take messages from it, as a producer's may not."""
+    publishing.reach()
+    if chosen.transport == "redis":
+        with translated(chosen.broker):
+            connect(chosen, chosen.broker).rpop(f"{chosen.key_prefix}nothing")
 
 
 def _missing(queue: str, state: FleetState) -> str:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from orchestrator.cli import main
 from orchestrator.local.broker import find_server
-from tta_tasks.celery import app
+from tta_tasks.celery import app, configuration
 from tta_tasks.client import TaskClient
 from tta_tasks.connection import connect
 from tta_tasks.errors import StoreUnavailable
@@ -32,19 +34,24 @@ ACL = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 USERS = ("admin", "producer", "worker", "monitor")
 
 
+#: Another installation on the same server: its prefix, and that of its users.
+TENANT = "second"
+
+
 @dataclass(frozen=True)
 class Server:
     """A server with the users of deploy/; each one's password is its name twice."""
 
     port: int
 
-    def url(self, user: str) -> str:
+    def url(self, user: str, tenant: str = "") -> str:
         """Where ``user`` connects."""
-        return f"redis://{user}:{user}{user}@127.0.0.1:{self.port}/0"
+        return f"redis://{tenant}{user}:{user}{user}@127.0.0.1:{self.port}/0"
 
-    def settings(self, user: str) -> Settings:
+    def settings(self, user: str, tenant: str = "") -> Settings:
         """How a process of ``user`` is set up."""
-        return Settings.model_validate({"broker_url": self.url(user), "visibility_timeout_s": 3})
+        prefix = {"key_prefix": f"{tenant}:"} if tenant else {}
+        return Settings.model_validate({"broker_url": self.url(user, tenant), "visibility_timeout_s": 3, **prefix})
 
     def client(self, user: str) -> redis.Redis:
         """A connection of ``user``."""
@@ -57,6 +64,11 @@ def server(tmp_path: Path, eventually: Callable[[Callable[[], bool]], None]) -> 
     text = ACL.read_text(encoding="utf-8")
     for user in USERS:
         text = text.replace(f"{user.upper()}_SHA256", hashlib.sha256(f"{user}{user}".encode()).hexdigest())
+    # As deploy/redis/README.md tells it.
+    second = "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith(("user default", "user admin"))
+    )
+    text += second.replace("tta:", f"{TENANT}:").replace("user ", f"user {TENANT}")
     (tmp_path / "users.acl").write_text(text, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         made = Server(probe.getsockname()[1])
@@ -155,6 +167,70 @@ def test_users_can_do_no_more(server: Server, user: str) -> None:
         for command in (*DENIED[user], *NOBODYS):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command)
+
+
+@pytest.mark.slow
+def test_tenants_do_not_see_each_other(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet
+) -> None:
+    """Two installations on one server: each has its run done by its own worker, and cannot get at the other's."""
+    runs: dict[str, str] = {}
+    for tenant in ("", TENANT):
+        if tenant:
+            monkeypatch.setenv("TTA_KEY_PREFIX", f"{tenant}:")
+        monkeypatch.setenv("TTA_BROKER_URL", server.url("producer", tenant))
+        monkeypatch.setenv("TTA_RESULT_URL", server.url("worker", tenant))
+        settings.cache_clear()
+        app._after_fork()  # type: ignore[attr-defined]
+        with TaskClient.connect() as client:
+            (tmp_path / f"of-{tenant}").mkdir()
+            mine = type(fleet)(client, server.settings("worker", tenant), tmp_path / f"of-{tenant}")
+            worker = mine.start()
+            try:
+                runs[tenant] = mine.submit(["one"])
+                assert mine.ended(runs[tenant]).status is Status.COMPLETED
+                assert client.ledger.runs() == (runs[tenant],)
+            finally:
+                mine.kill(worker)
+    for name in ("TTA_RESULT_URL", "TTA_KEY_PREFIX"):
+        monkeypatch.delenv(name)
+    for user in ("producer", "worker", "monitor"):
+        with server.client(user) as first:
+            for command in (("HGETALL", f"{TENANT}:run:{runs[TENANT]}"), ("SUBSCRIBE", f"{TENANT}:task:1")):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    first.execute_command(*command)
+        with connect(server.settings(user, TENANT)) as second, pytest.raises(redis.exceptions.NoPermissionError):
+            second.hgetall(f"tta:run:{runs['']}")
+
+
+@pytest.mark.parametrize(
+    ("user", "prefix", "said"),
+    [
+        ("worker:guessed", "tta:", "refused the password or user"),
+        (
+            "producer:producerproducer",
+            "tta:",
+            "does not let this user do that: User producer has no permissions to run",
+        ),
+        ("worker:workerworker", "other:", "does not let this user do that: No permissions to access a key"),
+    ],
+)
+def test_worker_of_the_wrong_user_does_not_start(
+    server: Server, monkeypatch: pytest.MonkeyPatch, user: str, prefix: str, said: str
+) -> None:
+    """A wrong password, another role's user, or another installation's keys: it ends, and says what to do."""
+    url = f"redis://{user}@127.0.0.1:{server.port}/0"
+    monkeypatch.setenv("TTA_BROKER_URL", url)
+    monkeypatch.setenv("TTA_KEY_PREFIX", prefix)
+    settings.cache_clear()
+    app.conf.update(configuration(settings()))
+    ended = CliRunner().invoke(main, ["worker", "testing"], catch_exceptions=False)
+    assert ended.exit_code == 3
+    assert f"The broker at redis://127.0.0.1:{server.port}/0 {said}" in ended.stderr.replace(
+        "Redis at", "The broker at"
+    )
+    assert "TTA_" in ended.stderr.splitlines()[-1]
+    assert "guessed" not in ended.output
 
 
 def test_nobody_without_a_password(server: Server) -> None:
