@@ -69,6 +69,7 @@ def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "TTA_RESULT_URL": "rediss://:geheim-2@127.0.0.1/0",
         "TTA_ARTIFACT_URL": "s3://geheim-3@bucket",
         "TTA_LLM_API_KEY": "geheim-4",
+        "TTA_SIGNING_KEY": f"geheim-5-{'x' * 40}",
     }
     for name, value in secrets.items():
         (tmp_path / name).write_text(value + "\n", encoding="utf-8")

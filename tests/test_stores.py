@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
 import redis
 
-from tta_tasks.errors import ArtifactMissing, ArtifactTooLarge, SettingsError, StoreUnavailable, TransientError
+from tta_tasks.errors import (
+    ArtifactMissing,
+    ArtifactTooLarge,
+    ArtifactUntrusted,
+    SettingsError,
+    StoreUnavailable,
+    TransientError,
+)
 from tta_tasks.protocols import ArtifactStore
-from tta_tasks.settings import Settings
+from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import RedisStore, open_store
 from tta_tasks.stores.content import digest_of
 from tta_tasks.stores.fsspec import FsspecStore
+from tta_tasks.stores.signing import Seal
 from tta_tasks.testing import MemoryStore
 
 LIMIT = 100_000
@@ -202,6 +211,59 @@ def test_unknown_scheme_never_shows_credentials() -> None:
     with pytest.raises(SettingsError, match="nosuch://bucket/prefix") as caught:
         FsspecStore("nosuch://key:s3cret@bucket/prefix?token=s3cret", retention_s=600, max_bytes=LIMIT)
     assert "s3cret" not in str(caught.value)
+
+
+# -- signing ----------------------------------------------------------------------------------------------------------
+
+KEY, OTHER = "k" * 40, "o" * 40
+
+
+@pytest.fixture(params=["redis", "folder"])
+def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., ArtifactStore]:
+    """Open the same store as somebody with these keys."""
+    if request.param == "folder":
+        return lambda *keys: FsspecStore((tmp_path / "a").as_uri(), retention_s=600, max_bytes=LIMIT, seal=Seal(keys))
+    url = request.getfixturevalue("valkey_url")
+    request.getfixturevalue("valkey")
+    return lambda *keys: RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT, seal=Seal(keys))
+
+
+def test_only_what_a_key_holder_stored_is_used(keyed: Callable[..., ArtifactStore]) -> None:
+    """Unsigned, or signed with another key: refused, and kept; stored again by a holder of the key: used."""
+    assert keyed(KEY).get(keyed(KEY).put(DATA)) == DATA
+    for stranger in (keyed(), keyed(OTHER)):
+        digest = stranger.put(b"from a stranger")
+        with pytest.raises(ArtifactUntrusted, match=digest):
+            keyed(KEY).get(digest)
+    assert keyed(OTHER).get(digest) == b"from a stranger"
+    assert keyed(KEY).put(b"from a stranger") == digest
+    assert keyed(KEY).get(digest) == b"from a stranger"
+
+
+def test_signature_of_one_artifact_does_not_fit_another(valkey: redis.Redis, valkey_url: str) -> None:
+    """A true signature before other bytes, or under another name, is worth nothing."""
+    store = RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT, seal=Seal([KEY]))
+    signed: Any = valkey.get(f"t:artifact:{store.put(DATA)}")
+    forged = digest_of(b"forged")
+    valkey.set(f"t:artifact:{forged}", signed[: -len(DATA)] + b"forged")
+    with pytest.raises(ArtifactUntrusted):
+        store.get(forged)
+
+
+def test_keys_are_rotated(keyed: Callable[..., ArtifactStore]) -> None:
+    """With both keys old artifacts are trusted and new ones signed with the first; without a key all can be read."""
+    old = keyed(OTHER).put(b"old")
+    assert keyed(KEY, OTHER).get(old) == b"old"
+    assert keyed(KEY).get(keyed(KEY, OTHER).put(b"new")) == b"new"
+    assert keyed().get(old) == b"old"
+
+
+def test_short_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that could be guessed is told, and not shown."""
+    monkeypatch.setenv("TTA_SIGNING_KEY", f"{KEY} geheim")
+    with pytest.raises(SettingsError, match=r"TTA_SIGNING_KEY: .* 32 characters or more") as told:
+        settings()
+    assert "geheim" not in str(told.value)
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------

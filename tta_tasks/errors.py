@@ -20,6 +20,7 @@ The first fork is the caller's decision: try again, or not.
         ├── RecordUnreadable      a record that another version wrote
         ├── ArtifactMissing
         ├── ArtifactTooLarge
+        ├── ArtifactUntrusted     nobody we trust has stored it
         ├── PatchError
         ├── SandboxError
         ├── EnvironmentFailed     the component's dependencies do not install
@@ -117,6 +118,10 @@ class ArtifactMissing(PermanentError):
 
 class ArtifactTooLarge(PermanentError):
     """An artifact is above the store's limit."""
+
+
+class ArtifactUntrusted(PermanentError):
+    """An artifact is not signed with a key that is trusted here."""
 
 
 class PatchError(PermanentError):

@@ -19,6 +19,8 @@ from tta_tasks.secretfiles import SecretFiles
 
 REDIS_SCHEMES = ("redis", "rediss")
 AMQP_SCHEMES = ("amqp", "amqps")
+#: Fewest characters of a key that signs.
+MIN_KEY = 32
 
 
 class Settings(BaseSettings):
@@ -42,6 +44,10 @@ class Settings(BaseSettings):
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+
+    #: Secrets, apart by white space, that artifacts are signed with (the first) and must be signed with (any of them).
+    #: Empty: they are not signed, and all are used. For producers and workers alike.
+    signing_key: SecretStr = SecretStr("")
 
     #: Where the local stack, its releases and the reports of runs are.
     state_dir: Path = Path(".tta")
@@ -126,6 +132,13 @@ class Settings(BaseSettings):
             raise ValueError("TLS is set up with TTA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE, not in the URL")
         return url
 
+    @field_validator("signing_key")
+    @classmethod
+    def _long_enough(cls, keys: SecretStr) -> SecretStr:
+        if any(len(key) < MIN_KEY for key in keys.get_secret_value().split()):
+            raise ValueError(f"a key must have {MIN_KEY} characters or more; `openssl rand -hex 32` makes one")
+        return keys
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.broker_url.get_secret_value().startswith("amqp") and not self.result_url.get_secret_value():
@@ -145,6 +158,11 @@ class Settings(BaseSettings):
     def redis(self) -> str:
         """URL of the Redis for results, ledger and artifacts, with its password."""
         return self.result_url.get_secret_value() or self.broker
+
+    @property
+    def signing_keys(self) -> list[str]:
+        """Keys of signatures: the first one signs, any of them is trusted."""
+        return self.signing_key.get_secret_value().split()
 
     @property
     def transport(self) -> str:

@@ -23,6 +23,7 @@ from tta_tasks.models import (
     Request,
     TaskRecord,
 )
+from tta_tasks.stores.signing import Seal
 from workers.context import Context
 
 #: Files of a project that decide on its environment, or on how its tests run.
@@ -45,7 +46,11 @@ def key_of(task: TaskRecord, context: Context) -> str | None:
         fields["contributions"] = [
             result.model_dump(mode="json").get("patch") for result in context.results(request.needs)
         ]
-    return content_key(stage=request.kind, version=_version(request), request=fields, inputs=inputs, root=tree)
+    # What somebody without the key has stored, or could have made up, must not answer.
+    seal = Seal(context.settings.signing_keys).name
+    return content_key(
+        stage=request.kind, version=f"{_version(request)} {seal}", request=fields, inputs=inputs, root=tree
+    )
 
 
 def _inputs(project: Path, request: GenerationRequest) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from tta_tasks.errors import SettingsError
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
 from tta_tasks.stores.redis import RedisStore
+from tta_tasks.stores.signing import Seal
 
 __all__ = ["RedisStore", "open_store"]
 
@@ -25,6 +26,7 @@ def open_store(settings: Settings) -> ArtifactStore:
             elsewhere,
             retention_s=settings.retention_s,
             max_bytes=max(settings.max_artifact_bytes, settings.max_snapshot_bytes),
+            seal=Seal(settings.signing_keys),
         )
     if not settings.redis:
         raise SettingsError(
@@ -37,4 +39,5 @@ def open_store(settings: Settings) -> ArtifactStore:
         retention_s=settings.retention_s,
         max_bytes=settings.max_artifact_bytes,
         tls=tls.redis_options(settings, settings.redis),
+        seal=Seal(settings.signing_keys),
     )

@@ -12,6 +12,7 @@ from redis.retry import Retry
 from tta_tasks.connection import translated
 from tta_tasks.errors import SettingsError
 from tta_tasks.stores import content
+from tta_tasks.stores.signing import Seal
 
 #: Seconds to connect, and to wait for an answer; the largest artifact must fit into the latter.
 CONNECT_TIMEOUT_S = 5.0
@@ -27,13 +28,21 @@ class RedisStore:
         retention_s: An artifact expires this long after its last use.
         max_bytes: Largest artifact; Redis itself ends at 512 MiB.
         tls: For ``rediss://``, :func:`tta_tasks.tls.redis_options`.
+        seal: Signs and judges; without, neither.
 
     Raises:
         SettingsError: ``url`` cannot be read as one.
     """
 
     def __init__(
-        self, url: str, *, prefix: str, retention_s: int, max_bytes: int, tls: Mapping[str, Any] | None = None
+        self,
+        url: str,
+        *,
+        prefix: str,
+        retention_s: int,
+        max_bytes: int,
+        tls: Mapping[str, Any] | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self._place = content.without_secrets(url)
         try:
@@ -52,23 +61,25 @@ class RedisStore:
         self._prefix = f"{prefix}artifact:"
         self._retention_s = retention_s
         self._max_bytes = max_bytes
+        self._seal = seal or Seal()
 
     def put(self, data: bytes) -> str:
         """See :meth:`ArtifactStore.put <tta_tasks.protocols.ArtifactStore.put>`."""
         digest = content.digest_of(content.within(data, self._max_bytes))
-        if not self.has(digest):
+        # What is there already may have been stored by somebody without the key.
+        if self._seal.signs or not self.has(digest):
             with translated(self._place):
-                self._redis.set(self._prefix + digest, data, ex=self._retention_s)
+                self._redis.set(self._prefix + digest, self._seal.sealed(digest, data), ex=self._retention_s)
         return digest
 
     def get(self, digest: str) -> bytes:
         """See :meth:`ArtifactStore.get <tta_tasks.protocols.ArtifactStore.get>`; renews its expiry."""
         key = self._prefix + content.well_formed(digest)
         with translated(self._place):
-            data = self._redis.getex(key, ex=self._retention_s)
-        if not isinstance(data, bytes):
+            stored = self._redis.getex(key, ex=self._retention_s)
+        if not isinstance(stored, bytes):
             raise content.missing(digest, self._place)
-        if content.digest_of(data) != digest:
+        if (data := self._seal.opened(digest, stored, self._place)) is None:
             with translated(self._place):
                 self._redis.delete(key)
             raise content.damaged(digest, self._place)
