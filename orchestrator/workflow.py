@@ -20,7 +20,7 @@ from orchestrator.local.joining import joined
 from orchestrator.planner import component_table, find_component, plan_gates
 from orchestrator.report import Report, build_report
 from orchestrator.spec import read_spec
-from tta_tasks import publishing, stack
+from tta_tasks import publishing, stack, tracing
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import UsageError
 from tta_tasks.ledger import GRACE_S
@@ -117,9 +117,11 @@ def submit(prepared: Prepared, client: TaskClient) -> str:
         StoreUnavailable: The store or the ledger does not answer.
         BrokerUnavailable: The broker does not answer.
     """
-    client.store.put(prepared.snapshot.data)
-    composed = canvas.compose(prepared.tasks, prepared.plan.mode, client.transport)
-    return client.submit_run(prepared.plan, prepared.tasks.all, composed)
+    plan = prepared.plan
+    with tracing.submission(plan.id, plan.component.name, **{"tta.target": plan.target.value}):
+        client.store.put(prepared.snapshot.data)
+        composed = canvas.compose(prepared.tasks, plan.mode, client.transport)
+        return client.submit_run(plan, prepared.tasks.all, composed)
 
 
 def resume(record: RunRecord, client: TaskClient) -> None:

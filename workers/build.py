@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
+from tta_tasks import tracing
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Component
 from tta_tasks.protocols import Completed, Sandbox
@@ -47,6 +48,7 @@ class Wheels:
         """The wheel of a release that was built here before."""
         return next(self._folder(release).glob("*.whl"), None)
 
+    @tracing.step("build")
     def build(self, release: str, tree: Path, component: Component, progress: Callable[[str], None]) -> Path:
         """Build the wheel of a release, and keep it.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
+from tta_tasks import tracing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app
 from tta_tasks.errors import TransientError
@@ -36,6 +37,11 @@ def _log_to_stderr(loglevel: int | str | None = None, **_: Any) -> None:  # noqa
         force=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@worker_process_shutdown.connect
+def _send_traces(**_: Any) -> None:  # noqa: ANN401 - signal's own
+    tracing.flush()
 
 
 @worker_init.connect

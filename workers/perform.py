@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
+from tta_tasks import tracing
+from tta_tasks.fleet import waiting_since
 from tta_tasks.ledger import RESULT, Ledger
 from tta_tasks.models import (
     CollectionRequest,
@@ -26,6 +30,17 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
     Raises:
         TtaError: The work cannot be done; transient ones may be tried again.
     """
+    with tracing.task(task, lambda: _waited_s(task, ledger)) as tell:
+        result = _performed(task, ledger)
+        tell(result)
+        return result
+
+
+def _waited_s(task: TaskRecord, ledger: Ledger) -> float:
+    return max(0.0, time.time() - waiting_since(task, ledger.tasks(task.request.needs)))
+
+
+def _performed(task: TaskRecord, ledger: Ledger) -> Result:
     context = Context(task, ledger)
     key = keys.key_of(task, context)
     if key is not None and (known := context.cache.get(key)) is not None:

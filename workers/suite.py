@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tta_tasks import tracing
 from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
 from tta_tasks.protocols import Limits, Workspace
 from workers.probe.config import Config
@@ -30,6 +31,7 @@ class SuiteRun:
     contexts: Mapping[str, Mapping[str, frozenset[int]]]
 
 
+@tracing.step("suite")
 def run_suite(
     workspace: Workspace,
     *,

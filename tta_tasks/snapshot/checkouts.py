@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from filelock import FileLock
 
+from tta_tasks import tracing
 from tta_tasks.errors import SnapshotError
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
@@ -43,6 +44,7 @@ class SnapshotCache:
         self._max_bytes = max_bytes
         self._limits = {"max_bytes": max_snapshot_bytes, "max_files": max_snapshot_files}
 
+    @tracing.step("checkout")
     def checkout(self, digest: str, into: Path) -> None:
         """Give a task its own copy of a snapshot.
 

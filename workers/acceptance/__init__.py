@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tta_tasks import tracing
 from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance.bench import Bench
@@ -41,6 +42,7 @@ class Acceptance:
     mutants_killed: int = 0
 
 
+@tracing.step("acceptance")
 def accept(
     workspace: Workspace,
     module: Module,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tta_tasks import tracing
 from tta_tasks.models import Component
 from tta_tasks.protocols import Sandbox
 from tta_tasks.settings import settings
@@ -42,6 +43,7 @@ class Environment:
     warnings: tuple[str, ...] = ()
 
 
+@tracing.step("environment")
 def prepare_environment(
     project: Path, component: Component, *, sandbox: Sandbox, cache: Path, progress: Callable[[str], None]
 ) -> Environment:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tta_tasks import tracing
 from tta_tasks.models import GateOutcome, Gates, SuiteReport, total_percent
 from tta_tasks.protocols import Workspace
 from workers import tooling
@@ -23,6 +24,7 @@ __all__ = ["judge"]
 MAX_LISTED = 50
 
 
+@tracing.step("gates")
 def judge(
     workspace: Workspace, baseline: Workspace, suite: SuiteReport, gates: Gates, tests: Sequence[str] = ()
 ) -> tuple[GateOutcome, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tta_tasks import plugins
+from tta_tasks import plugins, tracing
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import CollectionResult, DeploymentRequest, DeploymentResult, ErrorInfo, Status
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
@@ -24,18 +24,18 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
     target = load_target(context.settings.targets_file, request.environment)
     deployer: Deployer = plugins.load(plugins.DEPLOYERS, target.deployer)()
     digest = release_digest(tree, request.component)
-    release = deployer.release(
-        ReleaseRequest(
-            component=request.component,
-            environment=request.environment,
-            digest=digest,
-            artifact=_wheel(digest, tree, request, context),
-            sandbox=context.sandbox,
-            target=target.own,
-            token=context.ledger.task(context.task.id).started_at or 0.0,
-            progress=context.progress,
-        )
+    wanted = ReleaseRequest(
+        component=request.component,
+        environment=request.environment,
+        digest=digest,
+        artifact=_wheel(digest, tree, request, context),
+        sandbox=context.sandbox,
+        target=target.own,
+        token=context.ledger.task(context.task.id).started_at or 0.0,
+        progress=context.progress,
     )
+    with tracing.span("deployment", deployer=target.deployer):
+        release = deployer.release(wanted)
     error = _rolled_back(request, digest, release) if release.action == "rolled_back" else None
     return DeploymentResult(
         status=Status.FAILED if error else Status.COMPLETED,

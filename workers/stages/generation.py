@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tta_tasks import patches, plugins
+from tta_tasks import patches, plugins, tracing
 from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import (
     ErrorInfo,
@@ -145,6 +145,7 @@ class _Search:
             if round_ > 1 and self.coverage.percent <= reached:
                 return
 
+    @tracing.step("generation")
     def _proposed(self, engine: Generator, round_: int, budget_s: float) -> Sequence[CandidateTests]:
         self.workspace.progress(f"{engine.name} looks for tests, round {round_}")
         job = GenerationJob(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-from tta_tasks import patches, plugins
+from tta_tasks import patches, plugins, tracing
 from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
 from tta_tasks.protocols import Refactorer, RefactoringOutcome, Workspace
@@ -58,6 +58,7 @@ def _engine(name: str) -> Refactorer:
     raise UnknownEngine(f"The refactorer {wanted!r} cannot work on this host: {reason}.")
 
 
+@tracing.step("refactoring")
 def _refactored(
     engine: Refactorer, work: Workspace, verify: Verification, *, insisted: bool
 ) -> tuple[Refactorer, RefactoringOutcome, tuple[str, ...]]:
