@@ -77,7 +77,7 @@ def decide(ledger: Ledger, run_id: str, outcome: Outcome, *, by: str = "", reaso
     if counts.outcome != outcome:
         raise UsageError(
             f"{task.label!r} of run {run_id} was {counts.outcome} by {counts.by} on {moment(counts.at)}.",
-            "" if outcome == "approved" else f"`tta cancel {run_id}` stops what has not ended yet.",
+            f"`tta status {run_id}` says what came of it.",
         )
     if answer is not Answer.DECIDED and outcome == "rejected":
         ledger.finish(task, failed(task.request, rejection(decision)))

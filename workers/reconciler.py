@@ -73,7 +73,7 @@ class Reconciler:
             return bool(self._redis.pexpire(key, hold_ms))
 
     def reconcile(self) -> int:
-        """One pass over what is due; answers how many tasks were published again or ended.
+        """One pass over what is due; answers how many tasks were published again, ended, or left parked.
 
         Raises:
             StoreUnavailable: The ledger does not answer.
@@ -139,7 +139,8 @@ class Reconciler:
         elif task.decision is None and promotion.expires_at is not None and now >= promotion.expires_at:
             self._ledger.finish(task, failed(task.request, expiry(promotion)))
         elif now < due:
-            return min(due, now + self._ledger.parking.look_s) if self._kept(task) else None
+            if self._kept(task):
+                self._ledger.parking.defer(task, min(due, now + self._ledger.parking.look_s))
         elif task.published_at >= due and (now < task.published_at + LOOK_S or self._waits(task, task.published_at)):
             return now + self._every
         else:
@@ -154,6 +155,9 @@ class Reconciler:
         except RecordMissing:
             self._end(task, NEEDS_EXPIRED)
             return False
+        except RecordUnreadable as error:
+            log.error("%s %s (%s) stays parked: %s", task.name, task.id, task.label, error)  # noqa: TRY400 - one line
+            return True
         self._ledger.parking.keep(task, [other.id for other in others])
         results = (other.result.artifacts for other in others if other.result is not None)
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from orchestrator import workflow
+from orchestrator.printable import printable
 from orchestrator.report.wording import parked, said
 from tta_tasks import stack
-from tta_tasks.client import TaskClient
-from tta_tasks.models import Decision
+from tta_tasks.models import Decision, RunRecord
 from tta_tasks.settings import Settings, settings
 
 _BY = click.option("--by", default="", help="Who decides.  [default: user@host]")
@@ -24,7 +24,9 @@ def approve(run: str, by: str, reason: str) -> None:
     with workflow.connected() as client:
         decision, ours = client.approve(run, by=by, reason=reason)
         click.echo(_told(run, decision, ours))
-        click.echo(_next(client, run), err=True)
+        record = client.ledger.run(run)
+    if not record.status.terminal:
+        click.echo(_next(record), err=True)
 
 
 @click.command(short_help="End RUN, which is parked, before production.")
@@ -39,12 +41,13 @@ def reject(run: str, by: str, reason: str) -> None:
 
 
 def _told(run: str, decision: Decision, ours: bool) -> str:  # noqa: FBT001
-    return f"{run}: {'' if ours else 'already '}{decision.outcome} {said(decision)}"
+    return printable(f"{run}: {'' if ours else 'already '}{decision.outcome} {said(decision)}")
 
 
-def _next(client: TaskClient, run: str) -> str:
-    if waits := "; ".join(words for task in client.ledger.run(run).tasks if (words := parked(task))):
-        return f"It goes on by itself: {waits}."
+def _next(record: RunRecord) -> str:
+    run = record.plan.id
+    if waits := "; ".join(words for task in record.tasks if (words := parked(task))):
+        return f"It goes on by itself: {printable(waits)}."
     local = stack.find(settings().state_dir)
     if Settings().broker or (local is not None and local.kept):
         return f"`tta watch {run}` looks on."

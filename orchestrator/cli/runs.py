@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from orchestrator import canvas, outputs, workflow
 from orchestrator.cli.following import code_of, follow
+from orchestrator.printable import printable
 from orchestrator.report.wording import decided, how_to_decide, parked
 from orchestrator.watch import choose_view
 from tta_tasks.client import TaskClient
@@ -64,7 +65,7 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
     Console().print(table)
     for task in record.tasks:
         if task.decision is not None:
-            click.echo(f"{task.label}: {decided(task.decision)}")
+            click.echo(printable(f"{task.label}: {decided(task.decision)}"))
         if how := how_to_decide(task):
             click.echo(f"{task.label}: {how}")
 

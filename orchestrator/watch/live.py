@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orchestrator.report.build import stage_status
 from orchestrator.report.model import Report
-from orchestrator.report.wording import counted, how_to_decide, parked, seconds
+from orchestrator.report.wording import counted, how_to_decide, seconds
 from orchestrator.watch.changes import outcome
 from orchestrator.watch.style import COLOURS, glyph, spoken
 from orchestrator.watch.summary import print_summary
@@ -81,7 +81,7 @@ class LiveView:
             return Text("Waiting for the run.", style="dim")
         parts: list[RenderableType] = [self._header(record), Text(), self._table(record)]
         parts += [
-            Text(spoken(f"{task.label} {parked(task)}: {how}", self._console), style="yellow")
+            Text(spoken(f"{task.label}: {how}", self._console), style="yellow")
             for task in record.tasks
             if (how := how_to_decide(task))
         ]

@@ -17,6 +17,7 @@ from tta_tasks.models import (
     CollectionResult,
     Component,
     Criterion,
+    Decision,
     DeploymentRequest,
     DeploymentResult,
     Dropped,
@@ -27,6 +28,7 @@ from tta_tasks.models import (
     Mode,
     Module,
     ModuleCoverage,
+    Promotion,
     RefactoringRequest,
     RefactoringResult,
     RefactoringStep,
@@ -207,7 +209,7 @@ class Made:
     def collection(self, start: float) -> float:
         """The callback."""
         status = Status.FAILED if self.outcome == "gate" else self.status()
-        done = self.outcome in {"success", "gate", "dropped"}
+        done = self.outcome in {"success", "gate", "dropped", "parked", "approved"}
         gates = (
             GateOutcome(name="pass_rate", outcome="passed", detail="100.0 % of 100 %"),
             GateOutcome(
@@ -238,6 +240,8 @@ class Made:
     def deployment(self, start: float, environment: Stage) -> float:
         """A release."""
         status = self.status()
+        if self.outcome == "parked" and environment is Stage.PRODUCTION:
+            status = Status.PARKED
         result = DeploymentResult(
             status=status,
             environment=environment,
@@ -248,13 +252,33 @@ class Made:
         )
         request = DeploymentRequest(**self.common([len(self.tasks) - 1]), environment=environment)
         self.add(environment, f"deploy to {environment}", request, result, start + 0.1, 2.6, "deployment@host")
+        if environment is Stage.PRODUCTION and self.outcome in {"parked", "approved"}:
+            self.park(start)
         return start + 2.7
+
+    def park(self, start: float) -> None:
+        """Let the last task have been parked since ``start``; where it was approved, that was an hour later."""
+        promotion = Promotion(
+            waits_for="approval",
+            after="staging",
+            since=NOW + start,
+            soaked_at=NOW + start + 600,
+            approval=True,
+            expires_at=NOW + start + 7200,
+            due=NOW + start + 7200,
+        )
+        late: dict[str, object] = {"started_at": None, "attempts": 0, "worker": ""}
+        if self.outcome == "approved":
+            at = NOW + start + 3600
+            decision = Decision(outcome="approved", by=f"ada@host{self.hostile}", at=at, reason="looks good")
+            late = {"started_at": at + 1, "finished_at": at + 3, "decision": decision}
+        self.tasks[-1] = self.tasks[-1].model_copy(update={"promotion": promotion, **late})
 
 
 def make_run(
     outcome: str = "success", modules: int = 4, mode: Mode = Mode.ASYNC, hostile: str = "", criteria: int = 6
 ) -> RunRecord:
-    """A run that ended, or stands, as ``outcome`` says: success, gate, baseline, dropped, cancelled or running."""
+    """A run that ended, or stands, as ``outcome`` says: see ``OUTCOMES`` in ``test_report.py``."""
     made = Made(modules, mode, outcome, hostile)
     tested = made.testing()
     generated = made.generation(tested)

@@ -20,7 +20,7 @@ from orchestrator.timeline import Span, floor_s, measured_s, slots_of, spans_of
 from tta_tasks.models import Mode, RunRecord, Stage, Status
 
 MakeRun = Callable[..., RunRecord]
-OUTCOMES = ["success", "gate", "baseline", "dropped", "cancelled", "running"]
+OUTCOMES = ["success", "gate", "baseline", "dropped", "cancelled", "running", "parked", "approved"]
 HOSTILE = "<script>alert(1)</script><img src=//evil>\x00\x1b[31m\u202e|x|`\"'&amp;]]>{{7*7}}"
 
 
@@ -131,6 +131,29 @@ def test_a_successful_run(make_run: MakeRun) -> None:
     assert report.rejections == {"adds_nothing": 5, "flaky": 1}
     assert report.cached_tasks == 1
     assert [release.action for release in report.releases] == ["released", "released"]
+
+
+def test_a_parked_run_is_reported_as_such(make_run: MakeRun) -> None:
+    """What is waited for is the verdict and the release's state, in every form."""
+    report = build_report(make_run("parked"))
+    assert report.status is Status.PARKED
+    assert report.verdict.startswith("Parked: deploy to production waits for approval until 20")
+    assert report.stages[-1].status is Status.PARKED
+    for text in (to_html(report), to_markdown(report), to_junit(report)):
+        assert "waits for approval until" in text
+
+
+def test_who_approved_when_is_in_the_report_and_the_wait_is_told_apart(make_run: MakeRun) -> None:
+    """The decision is kept and shown; the time it took is no time that anything waited for a worker."""
+    report = build_report(make_run("approved"))
+    assert report.parked_s == pytest.approx(3600)
+    assert report.timeline[-1].wait_s == pytest.approx(1)
+    decision = report.releases[-1].decision
+    assert decision is not None
+    assert (decision.outcome, decision.by, decision.reason) == ("approved", "ada@host", "looks good")
+    for text in (to_html(report), to_markdown(report)):
+        assert re.search(r"approved by ada(\\)?@host on 20\d\d-.*: looks good", text)
+        assert "1 h 00 min" in text
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_the_live_view_shows_stages_modules_and_what_they_do(make_run: MakeRun) 
     assert "· production" in text
 
 
-@pytest.mark.parametrize("outcome", ["success", "gate", "baseline", "dropped", "cancelled", "running"])
+@pytest.mark.parametrize("outcome", ["success", "gate", "baseline", "dropped", "cancelled", "running", "parked"])
 @pytest.mark.parametrize(("width", "height"), [(40, 10), (60, 24), (80, 24), (120, 40)])
 def test_every_state_fits_every_terminal(make_run: MakeRun, outcome: str, width: int, height: int) -> None:
     """No line is wider than the terminal, and with many modules the view is not higher."""
@@ -83,6 +83,35 @@ def test_every_state_fits_every_terminal(make_run: MakeRun, outcome: str, width:
         lines = drawn(make_run(outcome, modules=modules), terminal(width, height)).splitlines()
         assert all(len(line) <= width for line in lines)
         assert len(lines) <= max(height, 15)
+
+
+def test_a_parked_run_says_what_it_waits_for_and_how_to_decide(make_run: MakeRun) -> None:
+    """The live view and a line name the wait and the commands; after the approval nobody is asked any more."""
+    record = make_run("parked")
+    text = drawn(record, terminal(width=120))
+    assert re.search(r"‖ production +waits for approval until 20\d\d-", text)
+    assert "deploy to production: `tta approve r1` or `tta reject r1`" in text
+    line = spelled(record).splitlines()[-1]
+    assert re.search(
+        r"s  parked +deploy to production  \(waits for approval until 20.*: `tta approve r1` or `tta", line
+    )
+    assert "tta approve" not in drawn(make_run("approved"), terminal(width=120))
+
+
+def test_a_change_of_what_is_waited_for_is_told(make_run: MakeRun) -> None:
+    """From the soak to the approval is a line of its own; another look at the same wait is not."""
+    record = make_run("parked")
+    task = record.tasks[-1]
+    assert task.promotion is not None
+    soaking = task.model_copy(update={"promotion": task.promotion.model_copy(update={"waits_for": "soak"})})
+    before = record.model_copy(update={"tasks": (*record.tasks[:-1], soaking)})
+    stream = io.StringIO()
+    with PlainView(stream) as view:
+        for each in (before, before, record, record):
+            view.update(each)
+    lines = [line for line in stream.getvalue().splitlines() if " parked " in line]
+    assert ["staging soaks until" in line for line in lines] == [True, False]
+    assert "then it needs approval" in lines[0]
 
 
 def test_running_and_failed_modules_are_shown_first(make_run: MakeRun) -> None:

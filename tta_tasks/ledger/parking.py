@@ -78,6 +78,15 @@ redis.call('PUBLISH', KEYS[1], outcome)
 return {answer, ARGV[6]}
 """
 
+# KEYS: task, open.  ARGV: task id, when to look after it, whether it was decided on when that was found out.
+# Released, or decided on, meanwhile, it must be looked after sooner than that.
+DEFER: Final = """
+local known = redis.call('HMGET', KEYS[1], 'status', 'decision')
+if known[1] == 'parked' and (known[2] and '1' or '0') == ARGV[3] then
+  redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1])
+end
+"""
+
 
 class Answer(StrEnum):
     """What became of a decision."""
@@ -117,6 +126,7 @@ class Parking:
         self._url = settings.redis
         self._park = client.register_script(PARK)
         self._decide = client.register_script(DECIDE)
+        self._defer = client.register_script(DEFER)
 
     @property
     def look_s(self) -> float:
@@ -150,6 +160,14 @@ class Parking:
             answer = cast("list[bytes]", self._decide(keys=self._keys(task), args=arguments))
         counts = Decision.model_validate_json(answer[1]) if answer[1] else None
         return Answer(answer[0].decode()), counts
+
+    def defer(self, task: TaskRecord, look: float) -> None:
+        """Look after ``task`` at ``look``, unless it changes, or has changed since it was read."""
+        deadline = task.deadline if task.deadline is not None else look
+        with translated(self._url):
+            self._defer(
+                keys=self._keys(task)[:2], args=[task.id, repr(min(look, deadline)), int(task.decision is not None)]
+            )
 
     def publishing(self, task: TaskRecord, look: float) -> None:
         """Record that a parked task's message is published now, for a worker to look; look after it at ``look``."""
