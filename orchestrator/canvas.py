@@ -3,10 +3,10 @@
     sync    testing -> generation ... -> refactoring -> collection -> staging -> production
     async   testing -> ( generation | ... | refactoring ) -> collection -> staging -> production
 
-The asynchronous form is one flat chord: collection is its callback, and the deployments are chained to that. (A chord
-within a chord's header that fails would leave the outer callback waiting for ever.) A signature names its task and
-carries nothing else: request and needed results are read from the ledger, so that messages stay small however many
-modules there are, and mean the same when they are delivered, or published, again.
+The asynchronous form is one flat chord: collection is its callback, and the deployments are chained to that. A
+signature names its task and carries nothing else: request and needed results are read from the ledger, so that messages
+stay small however many modules there are, and mean the same when they are delivered, or published, again. The ledger
+counts down what each task comes after (:mod:`tta_tasks.order`), and publishes it with the last of them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tta_tasks.models import (
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.publishing import signature_of
+from tta_tasks.publishing import options_of
 from tta_tasks.queues import Priority
-from tta_tasks.tasks import record_of
+from tta_tasks.tasks import DECLARED, record_of
 
 #: Environments that each target deploys to, in order.
 ENVIRONMENTS: dict[Target, tuple[str, ...]] = {
@@ -135,7 +135,7 @@ def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:
     """The canvas of a run."""
 
     def sign(task: TaskRecord) -> Signature[Any]:
-        return signature_of(task, transport)
+        return DECLARED[task.request.kind].si().set(**options_of(task, transport))
 
     if mode is Mode.SYNC:
         return chain(*map(sign, tasks.all))

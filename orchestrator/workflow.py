@@ -24,7 +24,7 @@ from tta_tasks import publishing, stack, tracing
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import UsageError
 from tta_tasks.ledger import GRACE_S
-from tta_tasks.models import Component, GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target
+from tta_tasks.models import Component, GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target, TaskRecord
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.snapshot import Snapshot, take
@@ -127,7 +127,7 @@ def submit(prepared: Prepared, client: TaskClient) -> str:
 def resume(record: RunRecord, client: TaskClient) -> None:
     """Publish what is left of a run again, where whoever was to do it is gone.
 
-    The same canvas with the same ids: what has ended is not done again, what a living worker is doing goes on.
+    What has ended is not done again, what a living worker is doing goes on.
 
     Raises:
         UsageError: The run has ended, or was cancelled.
@@ -137,13 +137,15 @@ def resume(record: RunRecord, client: TaskClient) -> None:
     if record.status.terminal or record.cancelled:
         raise UsageError(f"Run {run_id} is {record.status}.", f"`tta retry {run_id}` does it once more.")
     local = stack.find(settings().state_dir)
+    left: list[TaskRecord] = []
     for task in record.tasks:
         gone = local is not None and not task.worker.startswith(f"local-{local.pid}@")
-        if task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
+        if task.status is Status.QUEUED and not task.unmet:
+            left.append(task)
+        elif task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
             client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S, worker=task.worker)
-    composed = canvas.compose(canvas.tasks_in(record.tasks), record.plan.mode, client.transport)
-    with publishing.translated():
-        composed.apply_async()
+            left.append(task)
+    publishing.publish(left)
 
 
 def again(record: RunRecord) -> tuple[RunPlan, canvas.Tasks]:

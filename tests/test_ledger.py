@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
 from tta_tasks.errors import RecordMissing, StoreUnavailable
-from tta_tasks.ledger import Ledger, Move
+from tta_tasks.ledger import Begun, Ledger, Move
 from tta_tasks.models import (
     Component,
     ErrorInfo,
@@ -44,6 +45,10 @@ def task(task_id: str = "t1", run_id: str | None = "r1") -> TaskRecord:
     return record_of(TestingRequest(run_id=run_id, snapshot=SNAPSHOT, component=COMPONENT), task_id)
 
 
+def begin(ledger: Ledger, task: TaskRecord, worker: str, *, redelivered: bool = False) -> Begun:
+    return ledger.begin(task.id, task.name, worker, redelivered=redelivered)
+
+
 def plan(run_id: str = "r1", task_ids: tuple[str, ...] = ("t1",), created_at: float = 1.0) -> RunPlan:
     return RunPlan(
         id=run_id,
@@ -65,8 +70,8 @@ def test_accepted_run_reads_back_whole(ledger: Ledger) -> None:
     ledger.accept([task()], plan())
     record = ledger.run("r1")
     assert record.plan == plan()
-    assert [found.model_dump(exclude={"submitted_at"}) for found in record.tasks] == [
-        task().model_dump(exclude={"submitted_at"})
+    assert [found.model_dump(exclude={"submitted_at", "published_at"}) for found in record.tasks] == [
+        task().model_dump(exclude={"submitted_at", "published_at"})
     ]
     assert record.status is Status.QUEUED
 
@@ -74,9 +79,9 @@ def test_accepted_run_reads_back_whole(ledger: Ledger) -> None:
 def test_first_end_is_final(ledger: Ledger) -> None:
     """A task that ended neither starts, progresses nor ends again."""
     ledger.accept([task()], plan())
-    assert ledger.start(task(), "w1") is Move.MOVED
+    assert begin(ledger, task(), "w1").move is Move.MOVED
     assert ledger.finish(task(), TestingResult(status=Status.COMPLETED), "w1")
-    assert ledger.start(task(), "w2") is Move.ENDED
+    assert begin(ledger, task(), "w2").move is Move.ENDED
     assert not ledger.finish(task(), TestingResult(status=Status.FAILED), "w2")
     ledger.progress(task(), "still here")
     record = ledger.task("t1")
@@ -104,10 +109,10 @@ def test_one_of_many_ends_wins(ledger: Ledger) -> None:
 def test_attempts_count_starts(ledger: Ledger) -> None:
     """A task started again after its worker was lost keeps its first start, and counts both."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w1")
+    begin(ledger, task(), "w1")
     first = ledger.task("t1").started_at
     ledger.requeue(task(), "again", due=0.0, worker="w1", lost=True)
-    ledger.start(task(), "w2")
+    begin(ledger, task(), "w2")
     again = ledger.task("t1")
     assert (again.started_at, again.attempts, again.worker) == (first, 2, "w2")
 
@@ -115,7 +120,7 @@ def test_attempts_count_starts(ledger: Ledger) -> None:
 def test_events_tell_what_happened_in_order(ledger: Ledger) -> None:
     """The stream holds every change in order, and reading on from a position gives only what is new."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w1")
+    begin(ledger, task(), "w1")
     ledger.progress(task(), "checking out")
     first = ledger.events("r1")
     ledger.finish(task(), TestingResult(status=Status.COMPLETED), "w1")
@@ -127,7 +132,7 @@ def test_events_tell_what_happened_in_order(ledger: Ledger) -> None:
 def test_waiting_for_events_is_woken(ledger: Ledger) -> None:
     """A reader that waits for 60 s is woken by the first event."""
     ledger.accept([task()], plan())
-    timer = threading.Timer(0.2, ledger.start, (task(), "w1"))
+    timer = threading.Timer(0.2, begin, (ledger, task(), "w1"))
     timer.start()
     assert [event.what for _, event in ledger.events("r1", wait_s=20)] == ["running"]
     timer.join()
@@ -146,7 +151,7 @@ def test_oldest_runs_are_forgotten_first(ledger: Ledger, valkey: redis.Redis) ->
     for number in range(5):
         found = task(f"t{number}", f"r{number}")
         ledger.accept([found], plan(f"r{number}", (found.id,), created_at=number))
-        ledger.start(found, "w1")
+        begin(ledger, found, "w1")
         ledger.finish(found, TestingResult(status=Status.COMPLETED), "w1")
     assert ledger.runs(10) == ("r4", "r3", "r2")
     left = {key.decode().rpartition(":")[2] for key in valkey.scan_iter("tta:*:[rt][0-9]")}
@@ -164,9 +169,9 @@ def test_a_run_that_goes_on_is_not_forgotten(ledger: Ledger) -> None:
 def test_everything_expires(ledger: Ledger, valkey: redis.Redis) -> None:
     """No key of a run stays for ever."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w1")
+    begin(ledger, task(), "w1")
     ledger.finish(task(), TestingResult(status=Status.COMPLETED))
-    keys = [key for key in valkey.scan_iter("tta:*") if key != b"tta:runs"]
+    keys = [key for key in valkey.scan_iter("tta:*") if key not in {b"tta:runs", b"tta:testing:6"}]
     assert len(keys) == 4
     assert all(valkey.ttl(key) > 0 for key in keys)
 
@@ -215,31 +220,29 @@ def test_without_password(url: str, shown: str) -> None:
 def test_work_in_hand_is_not_begun_again(ledger: Ledger) -> None:
     """While a worker holds a task nobody else begins it, even if the broker delivers its message again."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w1")
-    assert ledger.start(task(), "w2", redelivered=True) is Move.BUSY
+    begin(ledger, task(), "w1")
+    assert begin(ledger, task(), "w2", redelivered=True).move is Move.BUSY
     assert ledger.task("t1").worker == "w1"
 
 
 def test_start_that_is_sent_twice_counts_once(ledger: Ledger, valkey: redis.Redis) -> None:
     """A start whose answer was lost with its connection, and that is sent again, is one start and no stranger."""
     ledger.accept([task()], plan())
-    sent: list[Move] = []
-    real = ledger._move
+    real = ledger._begin
 
     def twice(**arguments: Any) -> Any:  # noqa: ANN401 - as the script
         real(**arguments)
         return real(**arguments)
 
-    ledger._move = twice  # type: ignore[assignment]
-    sent.append(ledger.start(task(), "w1"))
-    assert sent == [Move.MOVED]
+    ledger._begin = twice  # type: ignore[assignment]
+    assert begin(ledger, task(), "w1").move is Move.MOVED
     assert valkey.hget("tta:task:t1", "attempts") == b"1"
 
 
 def test_only_who_has_it_gives_it_back(ledger: Ledger) -> None:
     """A worker that was taken for dead cannot put a task back that another one does by now; nor can the reconciler."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w2")
+    begin(ledger, task(), "w2")
     assert ledger.requeue(task(), "late", due=0.0, worker="w1") is Move.BUSY
     assert ledger.requeue(task(), "again", due=0.0, lost=True) is Move.BUSY
     assert ledger.task("t1").status is Status.RUNNING
@@ -249,18 +252,18 @@ def test_only_who_has_it_gives_it_back(ledger: Ledger) -> None:
 def test_losses_are_counted_apart_from_retries(ledger: Ledger) -> None:
     """A task tried again after a fault has lost nothing; one whose process died has."""
     ledger.accept([task()], plan())
-    ledger.start(task(), "w1")
+    begin(ledger, task(), "w1")
     ledger.requeue(task(), "again in 2 s", due=0.0, worker="w1")
-    ledger.start(task(), "w1")
+    begin(ledger, task(), "w1")
     ledger.requeue(task(), "its process was lost", due=0.0, worker="w1", lost=True)
-    assert (ledger.task("t1").attempts, ledger.losses("t1")) == (2, 1)
+    assert (ledger.task("t1").attempts, ledger.task("t1").losses) == (2, 1)
 
 
 def test_deadline_is_looked_after_however_alive_the_worker_is(ledger: Ledger) -> None:
     """A task past its deadline is due though its worker renews its lease."""
     late = task().model_copy(update={"deadline": time.time() + 0.2})
     ledger.accept([late], plan())
-    ledger.start(late, "w1")
+    begin(ledger, late, "w1")
     ledger.renew([(late.id, late.queue)], "w1")
     time.sleep(0.3)
     assert ledger.due(late.queue, 10) == ("t1",)
@@ -300,3 +303,44 @@ def test_handed_in_is_on_disk(tmp_path: Path) -> None:
             assert client.hget("tta:task:t1", "status") == b"queued"
     finally:
         broker.stop()
+
+
+def waiting(valkey: redis.Redis) -> list[str]:
+    """Ids of the messages that wait in the testing queue, oldest first."""
+    found: Any = valkey.lrange("tta:testing:6", 0, -1)
+    return [json.loads(message)["headers"]["id"] for message in reversed(found)]
+
+
+def test_the_last_end_before_it_publishes_a_task(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Its message is in its queue with the step that ends the last of those it comes after, and not before."""
+    after = {"a": (), "b": (), "c": ("a", "b")}
+    ledger.accept([task(name) for name in "abc"], plan(task_ids=tuple("abc")), after)
+    assert (waiting(valkey), ledger.task("c").unmet) == (["a", "b"], 2)
+    assert begin(ledger, task("c"), "w1").move is Move.EARLY
+    ledger.finish(task("b"), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey) == ["a", "b"]
+    ledger.finish(task("a"), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey) == ["a", "b", "c"]
+    assert begin(ledger, task("c"), "w1").move is Move.MOVED
+    assert not valkey.keys("tta:after:*")
+
+
+def test_a_bad_end_blocks_all_that_comes_after(ledger: Ledger) -> None:
+    """What comes after a task that failed is not begun, nor what comes after that; the first cause is told."""
+    ledger.accept([task(name) for name in "abc"], plan(task_ids=tuple("abc")), {"a": (), "b": ("a",), "c": ("b",)})
+    ledger.finish(task("a"), TestingResult(status=Status.FAILED))
+    assert begin(ledger, task("b"), "w1").move is Move.BLOCKED
+    ledger.finish(task("b"), TestingResult(status=Status.SKIPPED))
+    assert begin(ledger, task("c"), "w1").blocked == "'test' failed"
+
+
+def test_task_after_one_that_is_not_known_is_blocked(ledger: Ledger) -> None:
+    """What has expired cannot be waited for."""
+    ledger.accept([task("a")], plan(task_ids=("a",)), {"a": ("gone",)})
+    assert begin(ledger, task("a"), "w1").move is Move.BLOCKED
+
+
+def test_task_is_not_begun_on_another_one_s_message(ledger: Ledger) -> None:
+    """A queue's workers do only what is meant for it."""
+    ledger.accept([task("a")])
+    assert ledger.begin("a", "tta_tasks.deploy", "w1").move is Move.FOREIGN

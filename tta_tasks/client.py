@@ -17,12 +17,13 @@ from typing import Any, Self
 
 from celery.canvas import Signature
 
-from tta_tasks import promotion, publishing
+from tta_tasks import promotion
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
 from tta_tasks.errors import QueueFull, SettingsError, StoreUnavailable, TtaError, UsageError
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import AnyRequest, Decision, Event, Result, RunPlan, RunRecord, Status, TaskRecord
+from tta_tasks.order import predecessors
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
@@ -132,23 +133,23 @@ class TaskClient:
             for request, task_id in zip(requests, ids, strict=True)
         ]
         self._admit(records)
-        for start in range(0, len(records), publishing.BATCH):
-            batch = records[start : start + publishing.BATCH]
-            fresh = self.ledger.accept(batch)
-            publishing.publish([record for record, new in zip(batch, fresh, strict=True) if new])
+        self.ledger.accept(records)
         self.ledger.secure()
         return ids
 
     def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
-        """Write a run down, then publish its canvas; errors as of :meth:`submit`.
+        """Hand a run in; errors as of :meth:`submit`.
+
+        Args:
+            plan: What is wanted.
+            tasks: Its tasks, each after those that it comes after.
+            canvas: Their order: :func:`~tta_tasks.order.predecessors` of Celery's primitives.
 
         Returns:
             The run's id.
         """
         self._admit(tasks)
-        self.ledger.accept(tasks, plan)
-        with publishing.translated():
-            canvas.apply_async()
+        self.ledger.accept(tasks, plan, predecessors(canvas))
         self.ledger.secure()
         return plan.id
 
@@ -259,7 +260,7 @@ class TaskClient:
         if record.status.terminal:
             return
         self.ledger.cancel(run_id)
-        for task in record.tasks:
+        for task in reversed(record.tasks):  # what comes after another one ends before that could publish it
             if task.status in {Status.QUEUED, Status.PARKED}:
                 self.cancel(task.id)
 

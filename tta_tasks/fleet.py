@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from tta_tasks.celery import app
 from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import TaskRecord
-from tta_tasks.queues import NAMES, REDIS_STEPS, Priority, transport_priority
+from tta_tasks.queues import NAMES, Priority, list_of
 from tta_tasks.settings import Settings
 
 
@@ -144,7 +144,7 @@ class Fleet:
             return
         with connection.translated(self._settings.broker), self._broker.pipeline(transaction=False) as pipe:
             for priority in Priority:
-                pipe.llen(self._list(queue, priority))
+                pipe.llen(list_of(self._prefix, queue, priority))
             counts = pipe.execute()
         for priority, count in zip(Priority, counts, strict=True):
             oldest = self.oldest(queue, priority) if count else None
@@ -158,7 +158,7 @@ class Fleet:
         Empty for what is no message of ours, however it came there.
         """
         with connection.translated(self._settings.broker):
-            found = cast("bytes | None", self._broker.lindex(self._list(queue, priority), -1))
+            found = cast("bytes | None", self._broker.lindex(list_of(self._prefix, queue, priority), -1))
         if found is None:
             return None
         try:
@@ -168,8 +168,7 @@ class Fleet:
 
     def _since(self, task_id: str) -> float | None:
         try:
-            task = self._ledger.task(task_id)
-            return waiting_since(task, self._ledger.tasks(task.request.needs))
+            return waiting_since(self._ledger.task(task_id))
         except (RecordMissing, RecordUnreadable):
             return None  # published without the ledger, expired meanwhile, or of another version
 
@@ -177,15 +176,10 @@ class Fleet:
     def _broker(self) -> redis.Redis:
         return connection.connect(self._settings, self._settings.broker)
 
-    def _list(self, queue: str, priority: Priority) -> str:
-        """The key of kombu's list: one for each step of priority, the first without a number."""
-        number = transport_priority(priority, "redis")
-        return f"{self._prefix}{queue}:{number}" if number != REDIS_STEPS[0] else f"{self._prefix}{queue}"
 
-
-def waiting_since(task: TaskRecord, needs: Iterable[TaskRecord]) -> float:
-    """When the task's message should have been published."""
-    return max([task.published_at or task.submitted_at, *(need.finished_at or 0.0 for need in needs)])
+def waiting_since(task: TaskRecord) -> float:
+    """When the task's message was published."""
+    return task.published_at or task.submitted_at
 
 
 def waiting_at_rabbitmq(queue: str) -> int:

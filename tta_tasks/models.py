@@ -525,9 +525,13 @@ class TaskRecord(Model):
     slots: int = 0
     #: How often it was started.
     attempts: int = 0
+    #: How often it was lost while it ran, with its worker or its process.
+    losses: int = 0
     #: Until when its worker holds it without a sign of life; 0 while nobody does.
     lease_until: float = 0.0
-    #: When its message was last published by the client or the reconciler.
+    #: How many tasks must end before it can begin.
+    unmet: int = 0
+    #: When its message was last published.
     published_at: float = 0.0
     #: When it ends as failed, done or not.
     deadline: float | None = None

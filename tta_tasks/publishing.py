@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import redis
 from amqp.exceptions import AMQPError
-from celery.canvas import Signature
+from kombu import Connection, Producer
 from kombu.exceptions import KombuError
+from kombu.utils.json import dumps
 
 from tta_tasks.celery import app
 from tta_tasks.connection import refusal, without_password
@@ -17,28 +21,24 @@ from tta_tasks.errors import BrokerUnavailable
 from tta_tasks.models import TaskRecord
 from tta_tasks.queues import Priority, transport_priority
 from tta_tasks.settings import settings
-from tta_tasks.tasks import DECLARED
 
 #: Messages sent in one round trip, where the transport can.
 BATCH = 500
+#: Stand in a rendered message for what differs from task to task.
+_ID, _LABEL, _TAG = (f"{name}-00000000-0000-4000-8000-000000000000" for name in ("id", "label", "tag"))
 
 
 def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
-    """How ``task`` is published: the same from a canvas, on its own, and again."""
+    """How ``task`` is published: at first, from a canvas, and again."""
     return {
         "task_id": task.id,
         "queue": task.queue,
         "priority": transport_priority(Priority(task.priority), transport),
-        # The result is in the ledger; Celery counts a chord's parts without storing them.
+        # The result is in the ledger.
         "ignore_result": True,
         # What Flower and a worker's log show of it.
         "argsrepr": f"({task.label!r},)",
     }
-
-
-def signature_of(task: TaskRecord, transport: str) -> Signature[Any]:
-    """The immutable signature that carries out ``task``. It brings no request: that is in the ledger."""
-    return DECLARED[task.request.kind].si().set(**options_of(task, transport))
 
 
 def publish(tasks: Sequence[TaskRecord]) -> None:
@@ -47,10 +47,31 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
     Raises:
         BrokerUnavailable: The broker does not answer; what was not published stays accepted.
     """
+    if not tasks:
+        return
     transport = settings().transport
     with translated(), app.producer_or_acquire() as producer, producer.batch(max_size=BATCH):
         for task in tasks:
-            DECLARED[task.request.kind].apply_async(producer=producer, **options_of(task, transport))
+            app.send_task(task.name, producer=producer, **options_of(task, transport))
+
+
+def rendered(task: TaskRecord) -> str:
+    """The message of ``task`` as Celery and Kombu's Redis transport would put it into its list."""
+    message = _template(task.name, task.queue, transport_priority(Priority(task.priority), "redis"))
+    label = json.dumps(f"({task.label!r},)")[1:-1]
+    return message.replace(_ID, task.id).replace(_TAG, str(uuid4())).replace(_LABEL, label)
+
+
+@lru_cache(maxsize=64)
+def _template(name: str, queue: str, priority: int) -> str:
+    """A message with stand-ins, made once by Celery itself on Kombu's transport in memory."""
+    with Connection("memory://") as connection, connection.channel() as channel:
+        options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": priority, "argsrepr": _LABEL}
+        app.send_task(name, producer=Producer(channel), ignore_result=True, **options)
+        virtual: Any = channel
+        message = virtual._get(queue)  # noqa: SLF001 - what was put, not what a consumer makes of it
+    message["properties"]["delivery_tag"] = _TAG
+    return str(dumps(message))
 
 
 def reach() -> None:

@@ -71,3 +71,9 @@ def named_priority(number: int | None, transport: str) -> Priority:
     levels = AMQP_LEVELS if transport == "amqp" else REDIS_STEPS
     nearest = min(levels, key=lambda level: abs(level - (number or 0)))
     return list(Priority)[levels.index(nearest)]
+
+
+def list_of(prefix: str, queue: str, priority: Priority) -> str:
+    """The key of the list that Kombu's Redis transport keeps for ``queue`` at ``priority``."""
+    step = transport_priority(priority, "redis")
+    return f"{prefix}{queue}:{step}" if step else f"{prefix}{queue}"

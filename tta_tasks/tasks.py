@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
 from celery import Task
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from tta_tasks import plugins
 from tta_tasks.celery import app
 from tta_tasks.errors import Cancelled, RecordMissing, RecordUnreadable, TransientError, TtaError, UsageError
-from tta_tasks.ledger import GRACE_S, REQUEST, Ledger, Move
+from tta_tasks.ledger import GRACE_S, REQUEST, Begun, Ledger, Move
 from tta_tasks.models import (
     AnyRequest,
     CollectionResult,
@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 5
 #: How often a task may be lost with its worker before it is given up.
 MAX_LOSSES = 3
-#: When a task of these stages fails, what needs it goes on without.
-OPTIONAL = frozenset({Stage.GENERATION, Stage.REFACTORING})
 
 A = TypeVar("A")
 
@@ -168,38 +166,76 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
     """
     try:
         ledger = _ledger()
-        return _done(ledger, task, _accepted(ledger, task, request))
+        return _done(ledger, task, request)
     except (RecordMissing, RecordUnreadable, UsageError, TransientError) as error:
         log.error("%s %s: %s", task.name, task.request.id, error)  # noqa: TRY400 - foreseen; one line is enough
         raise Ignore from error
 
 
-def _done(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> dict[str, str]:
-    needs = ledger.tasks(record.request.needs)
-    if not all(need.status.terminal for need in needs):
-        raise Ignore  # a copy that came too early; the one in time will follow
-    worker = task.request.hostname or ""
-    end = _unneeded(ledger, record, needs) or _unpromoted(ledger, record)
-    if isinstance(end, Promotion):
-        ledger.parking.park(record, end)
+def _done(ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None) -> dict[str, str]:
+    worker, slots = task.request.hostname or "", task.app.conf.worker_concurrency or 1
+    redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
+    begin = partial(ledger.begin, str(task.request.id), task.name, worker, slots=slots, redelivered=redelivered)
+    begun, record = _known(begin(), begin, ledger, task, request)
+    result: Result | Promotion | None = None
+    if begun.move is Move.READY and (result := _unpromoted(ledger, record)) is None:
+        begun = begin(promoted=True)
+    if isinstance(result, Promotion):
+        ledger.parking.park(record, result)
         raise Ignore  # the reconciler, or a person's approval, publishes it again
-    if end is not None:
-        ledger.finish(record, end, worker)
-        return _reply(ledger, record)
-    slots = task.app.conf.worker_concurrency or 1
-    match ledger.start(record, worker, slots=slots, redelivered=_redelivered(task)):
-        case Move.BUSY | Move.UNKNOWN:
-            raise Ignore  # a copy, while somebody is at work
-        case Move.ENDED:
-            return _reply(ledger, record)
+    if begun.move is Move.ENDED:
+        return _reply(record.id, record.result)
+    result = result or _result(begun, ledger, task)
+    if not _finish(ledger, record, result, worker):
+        return _reply(record.id, ledger.task(record.id).result)  # it was ended meanwhile
+    return _reply(record.id, result)
+
+
+def _result(begun: Begun, ledger: Ledger, task: Task[..., Any]) -> Result:
+    """The work done, or why it is not."""
+    match begun:
+        case Begun(Move.MOVED, TaskRecord() as record):
+            return _given_up(ledger, record) or _attempted(ledger, task, record)
+        case Begun(Move.UNWANTED, TaskRecord() as record):
+            return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
+        case Begun(Move.BLOCKED, TaskRecord() as record):
+            why = begun.blocked or "a task whose result it needs has expired"
+            return failed(record.request, TtaError(f"Not begun, as {why}."), Status.SKIPPED)
+        case _:
+            raise Ignore  # a copy, while somebody is at work, or one that came too early
+
+
+def _known(
+    begun: Begun, begin: Callable[[], Begun], ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None
+) -> tuple[Begun, TaskRecord]:
+    """What was begun; a request that a producer published without the ledger is accepted now.
+
+    Raises:
+        RecordMissing: There is neither record nor request.
+        UsageError: The request is none, or one for another task: a queue's workers do only what is meant for it.
+    """
+    task_id = str(task.request.id)
+    if begun.move is Move.UNKNOWN and request is not None:
+        record = record_of(_validated(request), task_id)
+        if record.name == task.name:
+            ledger.accept([record], delivered=True)
+            begun = begin()
+        else:
+            begun = Begun(Move.FOREIGN, record)
+    if begun.task is None:
+        raise RecordMissing(f"No task {task_id} is known here.", "It has expired, or was never accepted.")
+    if begun.move is Move.FOREIGN:
+        raise UsageError(f"The message is for {task.name}, its request for {begun.task.name}.", "It is not acted upon.")
+    return begun, begun.task
+
+
+def _attempted(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> Result:
     try:
-        result = _given_up(ledger, record) or _performed(ledger, record)
+        return _performed(ledger, record)
     except TransientError as error:
         if task.request.retries < MAX_RETRIES:
             raise _again(ledger, task, record, error) from error
-        result = failed(record.request, error)
-    _finish(ledger, record, result, worker)
-    return _reply(ledger, record)
+        return failed(record.request, error)
 
 
 def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TransientError) -> Exception:
@@ -211,57 +247,35 @@ def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: Tran
     return task.retry(countdown=delay, max_retries=MAX_RETRIES, throw=False)
 
 
-def _finish(ledger: Ledger, record: TaskRecord, result: Result, worker: str) -> None:
-    """Write the end down, and insist: an hour's work must not be lost to a Redis that is restarted."""
+def _finish(ledger: Ledger, record: TaskRecord, result: Result, worker: str) -> bool:
+    """Write the end down, and insist: an hour's work must not be lost to a Redis that is restarted.
+
+    Returns:
+        Whether this was its end, and not another one before.
+    """
     until = time.monotonic() + ledger.lease_s
     while True:
         try:
-            ledger.finish(record, result, worker)
+            return ledger.finish(record, result, worker)
         except TransientError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.5)
-        else:
-            return
 
 
-def _redelivered(task: Task[..., Any]) -> bool:
-    return bool((task.request.delivery_info or {}).get("redelivered"))
-
-
-def _reply(ledger: Ledger, record: TaskRecord) -> dict[str, str]:
+def _reply(task_id: str, result: Result | None) -> dict[str, str]:
     """What the worker's log and events show of the task's end."""
-    known = ledger.task(record.id)
-    reply = {"task_id": record.id, "status": known.status.value}
-    if known.result is not None and known.result.error is not None:
-        reply["error"] = f"{known.result.error.type}: {known.result.error.message[:300]}"
+    reply = {"task_id": task_id}
+    if result is not None:
+        reply["status"] = result.status.value
+        if result.error is not None:
+            reply["error"] = f"{result.error.type}: {result.error.message[:300]}"
     return reply
 
 
 @lru_cache(maxsize=1)
 def _ledger() -> Ledger:
     return Ledger.connect(settings())
-
-
-def _accepted(ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None) -> TaskRecord:
-    """The task's record; written now when a producer published a request without the ledger.
-
-    Raises:
-        RecordMissing: There is neither record nor request.
-        UsageError: The request is none, or one for another task: a queue's workers do only what is meant for it.
-    """
-    task_id = str(task.request.id)
-    try:
-        record = ledger.task(task_id)
-    except RecordMissing:
-        if request is None:
-            raise
-        record = record_of(_validated(request), task_id)
-        if record.name == task.name:
-            ledger.accept([record])
-    if record.name != task.name:
-        raise UsageError(f"The message is for {task.name}, its request for {record.name}.", "It is not acted upon.")
-    return record
 
 
 def _validated(request: dict[str, Any]) -> AnyRequest:
@@ -273,30 +287,17 @@ def _validated(request: dict[str, Any]) -> AnyRequest:
         raise UsageError(f"Its request does not hold: {where}: {first['msg']}.", "It is not acted upon.") from error
 
 
-def _unneeded(ledger: Ledger, record: TaskRecord, needs: tuple[TaskRecord, ...]) -> Result | None:
-    """Why the work need not be begun."""
-    if ledger.unwanted(record):
-        return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
-    for need in needs:
-        if need.status is not Status.COMPLETED and need.stage not in OPTIONAL:
-            return failed(record.request, TtaError(f"Not begun, as {need.label!r} {need.status}."), Status.SKIPPED)
-    return None
-
-
 def _unpromoted(ledger: Ledger, record: TaskRecord) -> Promotion | Result | None:
     """What a deployment waits for before it is begun, or why it never will be."""
-    if not isinstance(record.request, DeploymentRequest) or record.started_at is not None:
-        return None
     promote = cast("Promote", plugins.load(plugins.WORKER, "promote"))
     return _answered(record, lambda: promote(record, ledger))
 
 
 def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
     """Why the work must not be begun once more."""
-    losses = ledger.losses(record.id)
-    if losses < MAX_LOSSES:
+    if record.losses < MAX_LOSSES:
         return None
-    why = f"Given up: its worker was lost {losses} times while doing it."
+    why = f"Given up: its worker was lost {record.losses} times while doing it."
     ledger.bury(record, why)
     return failed(record.request, TtaError(why))
 

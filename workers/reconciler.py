@@ -114,17 +114,9 @@ class Reconciler:
         return None
 
     def _look_at_queued(self, task: TaskRecord, now: float) -> float | None:
-        try:
-            needs = self._ledger.tasks(task.request.needs)
-        except RecordMissing:
-            self._end(task, NEEDS_EXPIRED)
-            return None
-        except RecordUnreadable as error:
-            log.error("%s %s (%s) waits: %s", task.name, task.id, task.label, error)  # noqa: TRY400 - one line
-            return now + UNREADABLE_S
-        since = waiting_since(task, needs)
-        if any(not need.status.terminal for need in needs):
-            return now + self._every
+        if task.unmet:
+            return self._look_at_early(task, now)
+        since = waiting_since(task)
         if now < since + GRACE_S:
             return since + GRACE_S
         if self._waits(task, since):
@@ -171,6 +163,17 @@ class Reconciler:
     def _store(self) -> ArtifactStore:
         return open_store(self._settings)
 
+    def _look_at_early(self, task: TaskRecord, now: float) -> float | None:
+        """See to a task that waits for others: what has not ended must not expire."""
+        try:
+            self._ledger.tasks(task.request.needs)
+        except RecordMissing:
+            self._end(task, NEEDS_EXPIRED)
+            return None
+        except RecordUnreadable as error:
+            log.error("%s %s (%s) waits: %s", task.name, task.id, task.label, error)  # noqa: TRY400 - one line
+        return now + self._settings.retention_s / 2
+
     def _waits(self, task: TaskRecord, since: float) -> bool:
         """Whether the task's message may still wait in its queue.
 
@@ -190,8 +193,7 @@ class Reconciler:
         if oldest is None:
             return None
         try:
-            record = self._ledger.task(oldest)
-            return waiting_since(record, self._ledger.tasks(record.request.needs))
+            return waiting_since(self._ledger.task(oldest))
         except (RecordMissing, RecordUnreadable):
             return 0.0
 

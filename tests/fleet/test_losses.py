@@ -116,4 +116,4 @@ def test_worker_with_little_time_hands_its_work_back(
     fleet.start()
     assert fleet.client.result(task_id, timeout=30).status is Status.COMPLETED
     assert fleet.client.status(task_id).attempts == 2
-    assert fleet.client.ledger.losses(task_id) == 0
+    assert fleet.client.ledger.task(task_id).losses == 0

@@ -22,14 +22,17 @@ pytestmark = pytest.mark.stack
 PAST_S = 10 * GRACE_S
 
 
-def accepted(fleet: Fleet, task_id: str, needs: tuple[str, ...] = ()) -> TaskRecord:
+def accepted(fleet: Fleet, valkey: redis.Redis, task_id: str, needs: tuple[str, ...] = ()) -> TaskRecord:
     """A task that was accepted long ago, and whose message nobody has."""
     module = Module(name="one", path="one.py")
     request = GenerationRequest(
         snapshot="0" * 64, component=Component(name="c", modules=(module,)), module=module, needs=needs
     )
-    record = record_of(request, task_id).model_copy(update={"submitted_at": time.time() - PAST_S})
+    record = record_of(request, task_id)
     fleet.client.ledger.accept([record])
+    valkey.delete("tta:openhands:6")
+    valkey.hset(f"tta:task:{task_id}", "published_at", time.time() - PAST_S)
+    valkey.zadd("tta:open:openhands", {task_id: time.time() - PAST_S})
     return record
 
 
@@ -38,9 +41,9 @@ def reconciler(fleet: Fleet, valkey: redis.Redis) -> Reconciler:
     return Reconciler(fleet.client.ledger, valkey, fleet.settings)
 
 
-def test_lost_message_is_published_again(fleet: Fleet, reconciler: Reconciler) -> None:
+def test_lost_message_is_published_again(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
     """A task that nobody has and no queue holds gets a message; the next pass leaves it alone."""
-    accepted(fleet, "lost")
+    accepted(fleet, valkey, "lost")
     assert reconciler.reconcile() == 1
     assert fleet.waiting("openhands") == 1
     assert fleet.client.status("lost").progress == "again: its message was lost"
@@ -53,8 +56,8 @@ def test_unreadable_record_keeps_no_other_from_being_looked_after(
     fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis, field: str
 ) -> None:
     """It is put off, not forgotten; what is due beside it is seen to, and reading it is one error, told."""
-    accepted(fleet, "odd")
-    accepted(fleet, "lost")
+    accepted(fleet, valkey, "odd")
+    accepted(fleet, valkey, "lost")
     valkey.hset("tta:task:odd", field, "of another version")
     assert reconciler.reconcile() == 1
     assert fleet.waiting("openhands") == 1
@@ -66,8 +69,8 @@ def test_unreadable_record_keeps_no_other_from_being_looked_after(
 
 def test_task_that_needs_an_unreadable_one_waits(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
     """It is neither published nor ended: whoever can read what it needs may be elected next."""
-    accepted(fleet, "odd")
-    accepted(fleet, "next", needs=("odd",))
+    accepted(fleet, valkey, "odd")
+    accepted(fleet, valkey, "next", needs=("odd",))
     valkey.hset("tta:task:odd", "status", "of another version")
     assert reconciler.reconcile() == 0
     assert fleet.waiting("openhands") == 0
@@ -80,8 +83,8 @@ def test_unreadable_record_at_the_head_of_a_queue_counts_as_waiting(
 ) -> None:
     """Whether the message of a task behind it was lost cannot be told, so it is not published again."""
     for task_id in ("head", "behind"):
-        accepted(fleet, task_id)
-        reconciler.reconcile()
+        accepted(fleet, valkey, task_id)
+    assert reconciler.reconcile() == 2
     assert fleet.waiting("openhands") == 2
     valkey.zadd("tta:open:openhands", {"behind": time.time() - 1})
     valkey.hset("tta:task:behind", "published_at", time.time() - PAST_S)
@@ -92,8 +95,8 @@ def test_unreadable_record_at_the_head_of_a_queue_counts_as_waiting(
 
 def test_task_whose_need_has_expired_ends(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
     """It fails, says why, and leaves a dead letter."""
-    accepted(fleet, "gone")
-    accepted(fleet, "next", needs=("gone",))
+    accepted(fleet, valkey, "gone")
+    accepted(fleet, valkey, "next", needs=("gone",))
     valkey.delete("tta:task:gone")
     assert reconciler.reconcile() == 1
     ended = fleet.client.status("next")
@@ -106,7 +109,7 @@ def test_task_whose_need_has_expired_ends(fleet: Fleet, reconciler: Reconciler, 
 
 def test_task_whose_record_has_expired_is_forgotten(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:
     """Nothing is published for it, and nobody looks after it again."""
-    accepted(fleet, "gone")
+    accepted(fleet, valkey, "gone")
     valkey.delete("tta:task:gone")
     assert reconciler.reconcile() == 0
     assert fleet.waiting("openhands") == 0

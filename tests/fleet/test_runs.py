@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from celery import chord
 
 from tta_tasks.celery import app
-from tta_tasks.models import Mode, RunRecord, Stage, Status, Target
+from tta_tasks.errors import RecordMissing
+from tta_tasks.models import Component, Mode, Module, Result, RunRecord, Stage, Status, Target, TestingRequest
 from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.tasks import run_tests
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -190,3 +193,25 @@ def test_nothing_is_left_in_the_broker(fleet: Fleet, valkey: redis.Redis) -> Non
 
 def running(fleet: Fleet, run_id: str) -> list[str]:
     return [task.label for task in fleet.client.ledger.run(run_id).tasks if task.status is Status.RUNNING]
+
+
+def test_a_canvas_of_celery_s_own(fleet: Fleet) -> None:
+    """A producer may compose declared tasks itself, requests included: its chord's callback sees them all."""
+    fleet.start()
+    component = Component(name="c", modules=(Module(name="one", path="one.py"),))
+    request = TestingRequest(component=component, snapshot="0" * 64).model_dump(mode="json")
+    header = [run_tests.si(request).set(task_id=f"part-{number}") for number in range(3)]
+    chord(header, run_tests.si(request).set(task_id="callback")).apply_async()
+    assert _until_known(fleet, "callback").ok
+    assert all(fleet.client.status(f"part-{number}").status is Status.COMPLETED for number in range(3))
+
+
+def _until_known(fleet: Fleet, task_id: str) -> Result:
+    """The result of a task that is accepted by the worker only."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return fleet.client.result(task_id, timeout=30)
+        except RecordMissing:
+            assert time.monotonic() < until
+            time.sleep(0.05)

@@ -73,7 +73,7 @@ class Bench:
         self.request = TestingRequest(snapshot="0" * 64, component=COMPONENT)
         this = self._record("this", Stage.COLLECTION)
         self.ledger.accept([this])
-        self.ledger.start(this, "")
+        self.ledger.begin(this.id, this.name, "")
         self.context = Context(this, self.ledger, settings())
 
     def snapshot(self, files: Mapping[str, str]) -> str:
@@ -106,13 +106,14 @@ class Bench:
     def _finish(self, task_id: str, result: Result) -> str:
         record = self._record(task_id, Stage.GENERATION)
         self.ledger.accept([record])
-        self.ledger.start(record, "")
+        self.ledger.begin(record.id, record.name, "")
         assert self.ledger.finish(record, result)
         return task_id
 
     def _record(self, task_id: str, stage: Stage) -> TaskRecord:
         return TaskRecord(
-            id=task_id, run_id=None, name="", stage=stage, label="", queue="", priority="", submitted_at=0,
+            id=task_id, run_id=None, name="tta_tasks.run_tests", stage=stage, label="",
+            queue="testing", priority="normal", submitted_at=0,
             request=self.request,
         )  # fmt: skip
 

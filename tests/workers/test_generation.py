@@ -81,11 +81,11 @@ class Desk:
     def context(self, request: TestingRequest | GenerationRequest) -> Context:
         """The context of a new task that has been started."""
         record = TaskRecord(
-            id=uuid.uuid4().hex, run_id=None, name="", stage=Stage.TESTING, label="", queue="", priority="",
-            submitted_at=0, request=request,
+            id=uuid.uuid4().hex, run_id=None, name="tta_tasks.run_tests", stage=Stage.TESTING, label="",
+            queue="testing", priority="normal", submitted_at=0, request=request,
         )  # fmt: skip
         self.ledger.accept([record])
-        self.ledger.start(record, "")
+        self.ledger.begin(record.id, record.name, "")
         return Context(record, self.ledger, settings())
 
     def snapshot(self, files: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
 
     <prefix>run:<id>       hash    plan, cancelled, created_at, tasks left, failed
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
+    <prefix>after:<id>     list    tasks that wait for this one to end
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
@@ -14,7 +15,9 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
 
 A task's status only moves forward, and its first terminal status is final: transitions are Lua scripts
-(``scripts.py``), so that a message delivered twice cannot make two ends.
+(``scripts.py``), so that a message delivered twice cannot make two ends. A task that comes after others is published by
+the step that ends the last of them. Where the broker is the ledger's own Redis that is one and the same step; another
+broker is told right after it, by whoever took the step, or by the reconciler where that one died in between.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -30,6 +34,7 @@ from typing import Any, Final, cast
 import redis
 from pydantic import TypeAdapter, ValidationError
 
+from tta_tasks import publishing
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable
 from tta_tasks.ledger import counters, scripts
@@ -46,6 +51,7 @@ from tta_tasks.models import (
     Status,
     TaskRecord,
 )
+from tta_tasks.queues import Priority, list_of
 from tta_tasks.settings import Settings
 
 REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(AnyRequest)
@@ -60,6 +66,8 @@ GRACE_S = 10.0
 MAX_DEAD = 1000
 #: Most runs forgotten when one is accepted.
 FORGET_AT_ONCE = 3
+#: Tasks accepted in one round trip.
+BATCH = 500
 
 
 class Move(StrEnum):
@@ -71,6 +79,27 @@ class Move(StrEnum):
     #: Another worker is doing it right now.
     BUSY = "busy"
     UNKNOWN = "unknown"
+    #: It waits for other tasks.
+    EARLY = "early"
+    #: Its run was cancelled.
+    UNWANTED = "unwanted"
+    #: A task that it needs did not end well.
+    BLOCKED = "blocked"
+    #: The message is for another task.
+    FOREIGN = "foreign"
+    #: A deployment that nothing keeps but, perhaps, its promotion.
+    READY = "ready"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What became of the beginning of a task."""
+
+    move: Move
+    #: ``None`` when it is unknown.
+    task: TaskRecord | None = None
+    #: Which task that it needs did not end well, and how.
+    blocked: str = ""
 
 
 class Ledger:
@@ -85,7 +114,10 @@ class Ledger:
         self._prefix = settings.key_prefix
         self._url = settings.redis
         self._tells_disk = True
+        #: Whether a message can be put into its queue by the step that makes its task ready.
+        self._is_broker = settings.broker == settings.redis
         self._accept = client.register_script(scripts.ACCEPT)
+        self._begin = client.register_script(scripts.BEGIN)
         self._move = client.register_script(scripts.MOVE)
         self._renew = client.register_script(scripts.RENEW)
         #: Tasks that wait without a worker.
@@ -98,27 +130,61 @@ class Ledger:
 
     # -- accepting -------------------------------------------------------------------------------------------------
 
-    def accept(self, tasks: Sequence[TaskRecord], plan: RunPlan | None = None) -> tuple[bool, ...]:
-        """Write down what is about to be published, in one round trip.
+    def accept(
+        self,
+        tasks: Sequence[TaskRecord],
+        plan: RunPlan | None = None,
+        after: Mapping[str, Sequence[str]] | None = None,
+        *,
+        delivered: bool = False,
+    ) -> tuple[bool, ...]:
+        """Write tasks down, and publish those that wait for no others, some hundreds in a round trip.
+
+        Args:
+            tasks: Each after those that it comes after.
+            plan: Of their run.
+            after: Task -> tasks that end before it is published; without, those whose results it needs.
+            delivered: Whether their messages are published already.
 
         Returns:
             For each task whether it is new; one that is already known is left as it is.
+
+        Raises:
+            BrokerUnavailable: The broker does not answer; the tasks are accepted and published when it does.
         """
-        keep = self._settings.retention_s
-        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
-            for task in tasks:
-                due = min(task.submitted_at + GRACE_S, task.deadline or math.inf)
-                arguments: list[Any] = [task.id, due, keep, *(part for pair in _to_hash(task).items() for part in pair)]
-                self._accept(keys=[self._task_key(task.id), self._open_key(task.queue)], args=arguments, client=pipe)
-            if plan is not None:
-                facts: dict[Any, Any] = {"cancelled": 0, "created_at": plan.created_at, "left": len(tasks)}
-                pipe.hset(self._run_key(plan.id), mapping=facts | {"plan": plan.model_dump_json()})
-                pipe.expire(self._run_key(plan.id), keep)
-                pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
-            answers = pipe.execute()
+        answers: list[int] = []
+        if plan is not None:
+            self._open(plan, len(tasks))
+        for start in range(0, len(tasks), BATCH):
+            batch = tasks[start : start + BATCH]
+            arguments: list[Any] = [*self._head(), GRACE_S]
+            for task in batch:
+                before = task.request.needs if after is None else after[task.id]
+                arguments += self._acceptance(task, before, delivered=delivered)
+            with translated(self._url):
+                answers += cast("list[int]", self._accept(args=arguments))
         if plan is not None:
             self._forget_oldest()
-        return tuple(bool(answer) for answer in answers[: len(tasks)])
+        publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
+        return tuple(bool(answer) for answer in answers)
+
+    def _open(self, plan: RunPlan, tasks: int) -> None:
+        key = self._run_key(plan.id)
+        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
+            facts: dict[Any, Any] = {"cancelled": 0, "created_at": plan.created_at, "left": tasks}
+            pipe.hset(key, mapping=facts | {"plan": plan.model_dump_json()})
+            pipe.expire(key, self._settings.retention_s)
+            pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
+            pipe.execute()
+
+    def _acceptance(self, task: TaskRecord, before: Sequence[str], *, delivered: bool) -> list[Any]:
+        """The arguments of ``scripts.ACCEPT`` for one task."""
+        message = publishing.rendered(task) if self._is_broker else ""
+        list_ = list_of(self._prefix, task.queue, Priority(task.priority))
+        fields = [part for pair in _to_hash(task).items() for part in pair]
+        deadline = "" if task.deadline is None else task.deadline
+        head = [task.id, task.queue, list_, message, deadline, int(delivered)]
+        return [*head, len(before), *before, len(fields), *fields]
 
     def secure(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.
@@ -154,26 +220,60 @@ class Ledger:
 
     # -- a task's life ---------------------------------------------------------------------------------------------
 
-    def start(self, task: TaskRecord, worker: str, *, slots: int = 1, redelivered: bool = False) -> Move:
-        """Record that ``worker`` starts ``task``, and take its lease.
+    def begin(
+        self,
+        task_id: str,
+        name: str,
+        worker: str,
+        *,
+        slots: int = 1,
+        redelivered: bool = False,
+        promoted: bool = False,
+    ) -> Begun:
+        """Record that ``worker`` begins a task, and take its lease.
 
         While somebody holds it the answer is ``BUSY``, even when the broker delivers the message again: it does so when
         a connection breaks, and the work goes on behind it.
 
         Args:
-            task: The task.
+            task_id: The task.
+            name: Name of the declared task that the message is for.
             worker: Node name of the worker.
             slots: How many tasks it does at once.
             redelivered: Whether the broker delivers its message again; counted.
+            promoted: Whether a deployment's promotion was seen to; without, it is ``READY`` and nothing changes.
+
+        Raises:
+            RecordUnreadable: Another version wrote it; it stays where it was.
         """
         until = time.time() + self.lease_s
-        counted = counters.started(task, redelivered=redelivered)
-        mark = uuid.uuid4().hex
-        return self._moved(task, Status.RUNNING, counted, worker=worker, payload=str(slots), due=until, mark=mark)
+        arguments = [
+            *self._head(),
+            task_id,
+            name,
+            worker,
+            slots,
+            repr(until),
+            uuid.uuid4().hex,
+            int(redelivered),
+            int(promoted),
+        ]
+        with translated(self._url):
+            answer = cast("Any", self._begin(args=arguments))
+        move = Move(answer[0].decode())
+        if move is Move.UNKNOWN:
+            return Begun(move)
+        fields = dict(zip(answer[1][::2], answer[1][1::2], strict=True))
+        try:
+            return Begun(move, _from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
+        except RecordUnreadable:
+            if move is Move.MOVED:  # a host that can read it may do it
+                self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
+            raise
 
     def progress(self, task: TaskRecord, message: str) -> None:
         """Record what ``task`` is doing now."""
-        self._moved(task, "progress", {}, payload=message[:200])
+        self._moved(task.id, "progress", {}, payload=message[:200])
 
     def requeue(self, task: TaskRecord, why: str, due: float, *, worker: str = "", lost: bool = False) -> Move:
         """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``.
@@ -187,17 +287,21 @@ class Ledger:
         """
         counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
         mark = str(int(lost))
-        return self._moved(task, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, mark=mark)
-
-    def losses(self, task_id: str) -> int:
-        """How often the task was lost while it ran."""
-        with translated(self._url):
-            return int(cast("bytes | None", self._redis.hget(self._task_key(task_id), "_losses")) or 0)
+        return self._moved(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, mark=mark)
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
-        """Record how ``task`` ended; ``False`` when it had already ended, and the first end stays."""
+        """Record how ``task`` ended, and publish what waited for that.
+
+        Returns:
+            ``False`` when it had already ended; the first end stays.
+
+        Raises:
+            BrokerUnavailable: The broker does not answer; what waited is published when it does.
+        """
         counted = counters.ended(task, result)
-        return self._moved(task, result.status, counted, worker=worker, payload=result.model_dump_json()) is Move.MOVED
+        return (
+            self._moved(task.id, result.status, counted, worker=worker, payload=result.model_dump_json()) is Move.MOVED
+        )
 
     @property
     def lease_s(self) -> float:
@@ -206,11 +310,10 @@ class Ledger:
 
     def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
         """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
-        until, keep = time.time() + self.lease_s, self._settings.retention_s
+        until = time.time() + self.lease_s
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
-                keys = [self._task_key(task_id), self._open_key(queue), self._running_key(queue)]
-                self._renew(keys=keys, args=[task_id, worker, until, keep], client=pipe)
+                self._renew(args=[*self._head(), task_id, queue, worker, until], client=pipe)
             pipe.execute()
 
     def present(self, worker: str, queues: Iterable[str], slots: int) -> None:
@@ -389,7 +492,7 @@ class Ledger:
 
     def _moved(
         self,
-        task: TaskRecord,
+        task_id: str,
         new: str,
         counted: dict[str, float],
         *,
@@ -398,15 +501,17 @@ class Ledger:
         due: float = 0.0,
         mark: str = "",
     ) -> Move:
-        stream = task.run_id or task.id
-        keys = [self._task_key(task.id), self._open_key(task.queue), f"{self._prefix}events:{stream}"]
-        keys += [f"{self._prefix}counters", self._running_key(task.queue), self._run_key(task.run_id or "")]
-        keys += [f"{self._prefix}parked:{task.queue}"]
-        arguments: list[Any] = [task.id, stream, self._settings.max_events, self._settings.retention_s]
-        arguments += [repr(time.time()), str(new), worker, payload, repr(due), mark]
+        arguments: list[Any] = [*self._head(), task_id, str(new), worker, payload, repr(due), mark, GRACE_S]
         arguments += [part for pair in counted.items() for part in pair]
         with translated(self._url):
-            return Move(cast("bytes", self._move(keys=keys, args=arguments)).decode())
+            move, *ready = cast("list[bytes]", self._move(args=arguments))
+        if ready:
+            publishing.publish(self.tasks(task_id.decode() for task_id in ready))
+        return Move(move.decode())
+
+    def _head(self) -> list[Any]:
+        """The arguments that each script begins with."""
+        return [self._prefix, self._settings.retention_s, repr(time.time()), self._settings.max_events]
 
     def _task_key(self, task_id: str) -> str:
         return f"{self._prefix}task:{task_id}"

@@ -35,11 +35,6 @@ HISTOGRAMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 EDGES: Final = (1, 5, 15, 60, 300, 900, 3600, 14400)
 
 
-def started(task: TaskRecord, *, redelivered: bool) -> dict[str, float]:
-    """What a task's start adds."""
-    return {f"started:{task.stage}": 1.0} | ({f"redelivered:{task.stage}": 1.0} if redelivered else {})
-
-
 def ended(task: TaskRecord, result: Result) -> dict[str, float]:
     """What a task's end adds."""
     added: dict[str, float] = {f"ended:{task.stage}:{result.status}": 1}

@@ -1,6 +1,10 @@
 """The ledger's transitions, as Lua: each is one atomic step in Redis.
 
-Terminal statuses are final, and the first one wins. Common arguments: times are seconds since the epoch.
+Terminal statuses are final, and the first one wins. Times are seconds since the epoch. Every script begins with the
+arguments ``prefix, retention, now, max events`` and makes its keys from them; so they need one Redis, not a cluster.
+
+What a task waits for is counted down in the same step that ends the last task before it; where the broker is this Redis
+(``_message`` is set), its message is put into its queue in that step, too, and nothing can come between.
 """
 
 from __future__ import annotations
@@ -9,110 +13,236 @@ from typing import Final
 
 from tta_tasks.ledger.counters import EDGES
 
-# KEYS: task, open tasks of its queue.  ARGV: task id, when to look after it, retention, field, value, ...
-# Answers 1 when the task is new.
-ACCEPT: Final = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-return 1
-"""
+HEAD: Final = """
+local prefix, keep, now, max_events = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-# Adds ``seconds`` to the histogram ``name`` of the hash KEYS[4]; its buckets are summed up by who reads them.
-OBSERVE: Final = f"""
-local function observe(name, seconds)
-  for _, edge in ipairs({{{", ".join(map(str, EDGES))}}}) do
-    if seconds <= edge then
-      redis.call('HINCRBY', KEYS[4], name .. ':' .. edge, 1)
-      break
-    end
-  end
-  redis.call('HINCRBY', KEYS[4], name .. ':count', 1)
-  redis.call('HINCRBYFLOAT', KEYS[4], name .. ':sum', seconds)
+local function key_of(id) return prefix .. 'task:' .. id end
+
+local function ended(status) return status ~= 'queued' and status ~= 'parked' and status ~= 'running' end
+
+-- The task can begin: its message goes into its queue, where that is here; else its id is told to the caller.
+-- ``grace``: when the reconciler looks whether it got through, in seconds from now.
+local function publish(id, key, queue, list, message, deadline, grace, ready)
+  local look = now + grace
+  if deadline and tonumber(deadline) < look then look = deadline end
+  redis.call('HSET', key, 'published_at', now)
+  redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
+  if message then redis.call('LPUSH', list, message) else ready[#ready + 1] = id end
 end
 """
 
-# KEYS: task, open, events, counters, running, run, parked.
-# ARGV: task id, stream, max events, retention, now, new status, worker, payload, due, mark, counter, amount, ...
-# new status: running (payload = worker's slots, due = end of the lease, mark = name of this start: it may be sent twice
-#   when its connection breaks before the answer); progress (payload = message); queued (payload = why, due = when to
-#   look after it, mark = 1 when it was lost while it ran; with a worker only if that one is doing it, without only if
-#   nobody holds it); else terminal (payload = result).
-# Answers moved, ended, busy or unknown.
-MOVE: Final = (
-    OBSERVE
+# ARGV from 5: grace; for each task: id, queue, list, message (or empty), deadline (or empty), 1 if it is delivered
+# already, how many tasks it comes after, their ids, how many fields and values, field, value, ...
+# Answers for each task 0 (known), 1 (new) or 2 (new, and to be published by the caller).
+ACCEPT: Final = (
+    HEAD
     + """
-local id, stream, now, new, worker, payload, due = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return 'unknown' end
-if status ~= 'queued' and status ~= 'running' and status ~= 'parked' then return 'ended' end
-local held = status == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until') or '0') > tonumber(now)
-local deadline = redis.call('HGET', KEYS[1], 'deadline')
--- However alive its worker is: a deadline must not go unnoticed.
-local look = deadline and math.min(tonumber(deadline), tonumber(due)) or due
-local message = ''
-if new == 'progress' then
-  if status ~= 'running' then return 'ended' end
-  redis.call('HSET', KEYS[1], 'progress', payload)
-  message = payload
-elseif new == 'running' then
-  if held and redis.call('HGET', KEYS[1], '_start') == ARGV[10] then return 'moved' end
-  -- A copy of the message, while somebody is at work: one of them is enough.
-  if held then return 'busy' end
-  if status == 'running' then redis.call('HINCRBY', KEYS[1], '_losses', 1) end
-  redis.call('HSET', KEYS[1], 'status', new, 'worker', worker, 'slots', payload, 'progress', '', 'lease_until', due,
-             '_start', ARGV[10])
-  redis.call('HSETNX', KEYS[1], 'started_at', now)
-  redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-  redis.call('ZADD', KEYS[2], look, id)
-  redis.call('ZADD', KEYS[5], due, id)
-elseif new == 'queued' then
-  if worker == '' and held then return 'busy' end
-  if worker ~= '' and (status ~= 'running' or redis.call('HGET', KEYS[1], 'worker') ~= worker) then return 'busy' end
-  if status == 'running' and ARGV[10] == '1' then redis.call('HINCRBY', KEYS[1], '_losses', 1) end
-  redis.call('HSET', KEYS[1], 'status', new, 'progress', payload, 'lease_until', 0, 'published_at', now)
-  redis.call('ZADD', KEYS[2], look, id)
-  redis.call('ZREM', KEYS[5], id)
-  message = payload
-else
-  redis.call('HSET', KEYS[1], 'status', new, 'finished_at', now, 'progress', '', 'lease_until', 0, 'result', payload)
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('ZREM', KEYS[5], id)
-  local known = redis.call('HMGET', KEYS[1], 'stage', 'started_at')
-  if known[2] then observe('task_seconds:' .. known[1], tonumber(now) - tonumber(known[2])) end
-  if redis.call('HEXISTS', KEYS[6], 'left') == 1 then
-    local optional = known[1] == 'generation' or known[1] == 'refactoring'
-    if new ~= 'completed' and not optional then redis.call('HSET', KEYS[6], 'failed', 1) end
-    if redis.call('HINCRBY', KEYS[6], 'left', -1) == 0 then
-      local run = redis.call('HMGET', KEYS[6], 'created_at', 'failed', 'cancelled')
-      local how = (run[3] == '1' and 'cancelled') or (run[2] and 'failed') or 'completed'
-      redis.call('HINCRBY', KEYS[4], 'runs:' .. how, 1)
-      observe('run_seconds:' .. how, tonumber(now) - tonumber(run[1]))
+local grace, at, answers = ARGV[5], 6, {}
+local function take() at = at + 1; return ARGV[at - 1] end
+while at <= #ARGV do
+  local id, queue, list, message, deadline, delivered = take(), take(), take(), take(), take(), take()
+  if deadline == '' then deadline = nil end
+  if message == '' then message = nil end
+  local key, first = key_of(id), at + 1
+  local fields = first + ARGV[at]
+  local last = fields + ARGV[fields]
+  at = last + 1
+  if redis.call('EXISTS', key) == 1 then
+    answers[#answers + 1] = 0
+  else
+    redis.call('HSET', key, unpack(ARGV, fields + 1, last))
+    redis.call('EXPIRE', key, keep)
+    local unmet, ready = 0, {}
+    for i = first, fields - 1 do
+      local before = redis.call('HMGET', key_of(ARGV[i]), 'status', 'label', 'stage')
+      if before[1] and not ended(before[1]) then
+        unmet = unmet + 1
+        redis.call('RPUSH', prefix .. 'after:' .. ARGV[i], id)
+        redis.call('EXPIRE', prefix .. 'after:' .. ARGV[i], keep)
+      elseif before[1] ~= 'completed' and before[3] ~= 'generation' and before[3] ~= 'refactoring' then
+        redis.call('HSETNX', key, '_blocked', before[1] and "'" .. before[2] .. "' " .. before[1] or '')
+      end
     end
+    if unmet > 0 then
+      redis.call('HSET', key, 'unmet', unmet, '_list', list)
+      if message then redis.call('HSET', key, '_message', message) end
+      redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + keep / 2, id)
+    elseif delivered == '1' then
+      redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + grace, id)
+    else
+      publish(id, key, queue, list, message, deadline, grace, ready)
+    end
+    answers[#answers + 1] = 1 + #ready
   end
 end
-if status == 'parked' then redis.call('ZREM', KEYS[7], id) end
-for i = 11, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[4], ARGV[i], ARGV[i + 1]) end
-redis.call('EXPIRE', KEYS[4], ARGV[4])
-redis.call('EXPIRE', KEYS[5], ARGV[4])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'run_id', stream, 'task_id', id, 'at', now, 'what', new,
-           'message', message, 'worker', worker)
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('EXPIRE', KEYS[3], ARGV[4])
-redis.call('EXPIRE', KEYS[6], ARGV[4])
-if new ~= 'progress' then redis.call('PUBLISH', KEYS[1], new) end
-return 'moved'
+return answers
 """
 )
 
-# KEYS: task, open, running.  ARGV: task id, worker, end of the lease, retention.
+# ARGV from 5: task id, name, worker, its slots, end of the lease, name of this start (it may be sent twice when its
+# connection breaks before the answer), 1 if the broker delivers its message again, 1 if a promotion was seen to.
+# Answers what became of it and the task's fields: moved; unknown, foreign (it has another name), ended, early (it waits
+# for others), unwanted (its run was cancelled), blocked (what it needs did not end well), busy (somebody is doing it),
+# ready (a deployment whose promotion is to be seen to).
+BEGIN: Final = (
+    HEAD
+    + """
+local id, name, worker, slots, due, mark = unpack(ARGV, 5, 10)
+local key = key_of(id)
+local task = redis.call('HMGET', key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue',
+                        'deadline', 'stage', 'started_at')
+local status, run, deadline, queue = task[1], task[4], task[9], task[8]
+if not status then return {'unknown'} end
+
+local function refusal()
+  if task[2] ~= name then return 'foreign' end
+  if ended(status) then return 'ended' end
+  if tonumber(task[3] or 0) > 0 then return 'early' end
+  if run and redis.call('HGET', prefix .. 'run:' .. run, 'cancelled') == '1' then return 'unwanted' end
+  if task[5] then return 'blocked' end
+  -- A copy of the message, while somebody is at work: one of them is enough.
+  local held = status == 'running' and tonumber(task[6] or 0) > tonumber(now)
+  if held then return task[7] == mark and 'moved' or 'busy' end
+  if name == 'tta_tasks.deploy' and ARGV[12] ~= '1' and not task[11] then return 'ready' end
+end
+
+local refused = refusal()
+if refused then return {refused, redis.call('HGETALL', key)} end
+if status == 'running' then redis.call('HINCRBY', key, 'losses', 1) end
+if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
+redis.call('HSET', key, 'status', 'running', 'worker', worker, 'slots', slots, 'progress', '', 'lease_until', due,
+           '_start', mark)
+redis.call('HSETNX', key, 'started_at', now)
+redis.call('HINCRBY', key, 'attempts', 1)
+redis.call('EXPIRE', key, keep)
+-- However alive its worker is: a deadline must not go unnoticed.
+local look = deadline and math.min(tonumber(deadline), tonumber(due)) or due
+redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
+redis.call('ZADD', prefix .. 'running:' .. queue, due, id)
+redis.call('HINCRBY', prefix .. 'counters', 'started:' .. task[10], 1)
+if ARGV[11] == '1' then redis.call('HINCRBY', prefix .. 'counters', 'redelivered:' .. task[10], 1) end
+local stream = run or id
+redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
+           'at', now, 'what', 'running', 'message', '', 'worker', worker)
+redis.call('EXPIRE', prefix .. 'events:' .. stream, keep)
+redis.call('PUBLISH', key, 'running')
+return {'moved', redis.call('HGETALL', key)}
+"""
+)
+
+# Adds ``seconds`` to the histogram ``name``; its buckets are summed up by who reads them.
+OBSERVE: Final = f"""
+local function observe(name, seconds)
+  local counters = prefix .. 'counters'
+  for _, edge in ipairs({{{", ".join(map(str, EDGES))}}}) do
+    if seconds <= edge then
+      redis.call('HINCRBY', counters, name .. ':' .. edge, 1)
+      break
+    end
+  end
+  redis.call('HINCRBY', counters, name .. ':count', 1)
+  redis.call('HINCRBYFLOAT', counters, name .. ':sum', seconds)
+end
+"""
+
+# ARGV from 5: task id, new status, worker, payload, due, mark, grace, counter, amount, ...
+# new status: progress (payload = message); queued (payload = why, due = when to look after it, mark = 1 when it was
+#   lost while it ran; with a worker only if that one is doing it, without only if nobody holds it); else terminal
+#   (payload = result).
+# Answers moved, ended, busy or unknown, then the ids of tasks that can begin now and are to be published by the caller.
+MOVE: Final = (
+    HEAD
+    + OBSERVE
+    + """
+local id, new, worker, payload, due, mark, grace = unpack(ARGV, 5, 11)
+local key = key_of(id)
+local task = redis.call('HMGET', key, 'status', 'lease_until', 'deadline', 'queue', 'stage', 'run_id', 'started_at',
+                        'worker', 'label', '_blocked')
+local status, deadline, queue, stage, run = task[1], task[3], task[4], task[5], task[6]
+if not status then return {'unknown'} end
+if ended(status) then return {'ended'} end
+local held = status == 'running' and tonumber(task[2] or 0) > tonumber(now)
+local message, answer = '', {'moved'}
+
+-- What comes after this task waits for one less. ``blocked``: why it need not be begun at all.
+local function release(blocked)
+  for _, other in ipairs(redis.call('LRANGE', prefix .. 'after:' .. id, 0, -1)) do
+    local after = key_of(other)
+    local found = redis.call('HMGET', after, 'status', 'queue', 'deadline', '_list', '_message')
+    if found[1] == 'queued' then
+      if blocked then redis.call('HSETNX', after, '_blocked', blocked) end
+      if redis.call('HINCRBY', after, 'unmet', -1) == 0 then
+        redis.call('HDEL', after, '_list', '_message')
+        publish(other, after, found[2], found[4], found[5], found[3], grace, answer)
+      end
+    end
+  end
+  redis.call('DEL', prefix .. 'after:' .. id)
+end
+
+local function finish()
+  redis.call('HSET', key, 'status', new, 'finished_at', now, 'progress', '', 'lease_until', 0, 'result', payload)
+  redis.call('ZREM', prefix .. 'open:' .. queue, id)
+  redis.call('ZREM', prefix .. 'running:' .. queue, id)
+  redis.call('EXPIRE', prefix .. 'running:' .. queue, keep)
+  local optional, blocked = stage == 'generation' or stage == 'refactoring', false
+  if new == 'skipped' then
+    blocked = task[10]
+  elseif new ~= 'completed' and not optional then
+    blocked = "'" .. task[9] .. "' " .. new
+  end
+  release(blocked)
+  if task[7] then observe('task_seconds:' .. stage, tonumber(now) - tonumber(task[7])) end
+  if not run then return end
+  local runs = prefix .. 'run:' .. run
+  if redis.call('HEXISTS', runs, 'left') == 0 then return end
+  if new ~= 'completed' and not optional then redis.call('HSET', runs, 'failed', 1) end
+  if redis.call('HINCRBY', runs, 'left', -1) == 0 then
+    local known = redis.call('HMGET', runs, 'created_at', 'failed', 'cancelled')
+    local how = (known[3] == '1' and 'cancelled') or (known[2] and 'failed') or 'completed'
+    redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
+    observe('run_seconds:' .. how, tonumber(now) - tonumber(known[1]))
+  end
+  redis.call('EXPIRE', runs, keep)
+end
+
+if new == 'progress' then
+  if status ~= 'running' then return {'ended'} end
+  redis.call('HSET', key, 'progress', payload)
+  message = payload
+elseif new == 'queued' then
+  if worker == '' and held then return {'busy'} end
+  if worker ~= '' and (status ~= 'running' or task[8] ~= worker) then return {'busy'} end
+  if status == 'running' and mark == '1' then redis.call('HINCRBY', key, 'losses', 1) end
+  redis.call('HSET', key, 'status', new, 'progress', payload, 'lease_until', 0, 'published_at', now)
+  redis.call('ZADD', prefix .. 'open:' .. queue, deadline and math.min(tonumber(deadline), tonumber(due)) or due, id)
+  redis.call('ZREM', prefix .. 'running:' .. queue, id)
+  message = payload
+else
+  finish()
+end
+if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
+for i = 12, #ARGV, 2 do redis.call('HINCRBYFLOAT', prefix .. 'counters', ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', prefix .. 'counters', keep)
+local stream = run or id
+redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
+           'at', now, 'what', new, 'message', message, 'worker', worker)
+redis.call('EXPIRE', key, keep)
+redis.call('EXPIRE', prefix .. 'events:' .. stream, keep)
+if new ~= 'progress' then redis.call('PUBLISH', key, new) end
+return answer
+"""
+)
+
+# ARGV from 5: task id, queue, worker, end of the lease.
 RENEW: Final = """
-local task = redis.call('HMGET', KEYS[1], 'status', 'worker', 'deadline')
-if task[1] ~= 'running' or task[2] ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'lease_until', ARGV[3])
-redis.call('ZADD', KEYS[2], task[3] and math.min(tonumber(task[3]), tonumber(ARGV[3])) or ARGV[3], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+local prefix, keep, id, queue, worker, due = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local key = prefix .. 'task:' .. id
+local task = redis.call('HMGET', key, 'status', 'worker', 'deadline')
+if task[1] ~= 'running' or task[2] ~= worker then return 0 end
+redis.call('HSET', key, 'lease_until', due)
+redis.call('ZADD', prefix .. 'open:' .. queue, task[3] and math.min(tonumber(task[3]), tonumber(due)) or due, id)
+redis.call('ZADD', prefix .. 'running:' .. queue, due, id)
+redis.call('EXPIRE', key, keep)
 return 1
 """
