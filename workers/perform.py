@@ -30,14 +30,10 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
     Raises:
         TtaError: The work cannot be done; transient ones may be tried again.
     """
-    with tracing.task(task, lambda: _waited_s(task, ledger)) as tell:
+    with tracing.task(task, lambda: max(0.0, time.time() - waiting_since(task))) as tell:
         result = _performed(task, ledger)
         tell(result)
         return result
-
-
-def _waited_s(task: TaskRecord, ledger: Ledger) -> float:
-    return max(0.0, time.time() - waiting_since(task, ledger.tasks(task.request.needs)))
 
 
 def _performed(task: TaskRecord, ledger: Ledger) -> Result:
