@@ -20,7 +20,7 @@ from tta_tasks import errors, models, queues
 from tta_tasks.queues import Priority, transport_priority
 from tta_tasks.settings import Settings
 from workers.deployers.checks import Health
-from workers.deployers.local import LocalTarget
+from workers.deployers.local import LocalTarget, Serve
 from workers.deployers.targets import Environment, PromotionRule
 
 ROOT = Path(__file__).parents[1]
@@ -198,8 +198,9 @@ def test_every_key_of_a_target_is_documented() -> None:
     """``targets.md`` has each key that the local deployer reads, and each of promotion."""
     rows = set(_rows(REFERENCE / "targets.md"))
     health = {f"health.{name}" for name in Health.model_fields}
+    serve = {f"serve.{name}" for name in Serve.model_fields}
     promotion = {f"promotion.{name}" for name in PromotionRule.model_fields}
-    assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *promotion} <= rows
+    assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
 
 
 def test_every_field_of_the_report_is_documented() -> None:

@@ -263,6 +263,8 @@ class DeploymentRequest(Request):
 
     kind: Literal["deployment"] = "deployment"
     environment: Name
+    #: An earlier release to go back to, instead of deploying what was collected.
+    back_to: Digest | None = None
 
 
 AnyRequest = Annotated[
@@ -462,6 +464,35 @@ class DeploymentResult(Result):
     location: str = ""
     previous: Digest | None = None
     checks: tuple[Check, ...] = ()
+
+
+class ReleaseEntry(Model):
+    """A line of an environment's history."""
+
+    at: float
+    #: ``switching`` says what is about to be tried; the others what came of it, ``interrupted`` found out later.
+    #: ``returned``: gone back to, because somebody asked for it.
+    what: Literal["switching", "released", "returned", "rolled_back", "interrupted"]
+    #: The release it is about.
+    release: Digest
+    #: The release in use before.
+    previous: Digest | None = None
+    #: The run and the task that did it, where known.
+    run_id: str = ""
+    task_id: str = ""
+
+
+class EnvironmentRecord(Model):
+    """What was released of one component to one environment, as its deployment worker last told."""
+
+    environment: Name
+    component: Component
+    #: The tree that was deployed last.
+    snapshot: Digest
+    #: The release in use.
+    current: Digest | None = None
+    #: What happened, oldest first.
+    entries: tuple[ReleaseEntry, ...] = ()
 
 
 AnyResult = Annotated[

@@ -21,6 +21,7 @@ from tta_tasks.models import (
     ModuleCoverage,
     RefactoringStep,
     RejectedTest,
+    ReleaseEntry,
     Usage,
 )
 
@@ -68,6 +69,8 @@ class Limits:
     file_bytes: int = 256 << 20
     #: Bytes of standard output and error kept, each; the rest is read and thrown away.
     output_bytes: int = 1 << 20
+    #: Seconds it is given to end by itself (SIGTERM) when it is to be ended before it is killed.
+    grace_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Sandbox(Protocol):
         stdin: str | None = None,
         network: bool = False,
         cancelled: Callable[[], bool] | None = None,
+        output: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Run ``argv`` to its end, with a scrubbed environment, and leave no process of it behind.
 
@@ -120,6 +124,7 @@ class Sandbox(Protocol):
             stdin: Text for its standard input; without, it reads the end of the file.
             network: Whether it may reach more than its own loopback.
             cancelled: Asked about once a second; on ``True`` the command is ended.
+            output: Given all it prints, as it comes; for commands that run for long.
 
         Raises:
             SandboxError: The command cannot be started.
@@ -277,7 +282,8 @@ class ReleaseRequest:
     environment: str
     #: Content address of the release.
     digest: str
-    #: The built distribution (a wheel), verified; ``None`` where nothing is to be installed.
+    #: The built distribution (a wheel), verified; ``None`` where nothing is to be installed, or an earlier release is
+    #: gone back to and this host has its wheel no more.
     artifact: Path | None
     sandbox: Sandbox
     #: The deployer's own table of the target, from the deployment worker's configuration.
@@ -285,6 +291,11 @@ class ReleaseRequest:
     #: Fencing token: when the deployment was first begun, however often since. One that is older than the newest the
     #: environment has seen must not replace what is there.
     token: float = 0.0
+    #: Whether it is an earlier release that is gone back to.
+    back: bool = False
+    #: Who asks: for the history.
+    run_id: str = ""
+    task_id: str = ""
     progress: Callable[[str], None] = field(default=lambda _message: None)
 
 
@@ -296,6 +307,16 @@ class Release:
     location: str
     previous: str | None = None
     checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """What an environment has seen."""
+
+    #: The release in use.
+    current: str | None = None
+    #: Oldest first, bounded.
+    entries: tuple[ReleaseEntry, ...] = ()
 
 
 @runtime_checkable
@@ -322,4 +343,7 @@ class Deployer(Protocol):
         """
 
     def releases(self, component: str, environment: str, target: Mapping[str, object]) -> Iterable[str]:
-        """Digests of the releases that can be rolled back to, newest first."""
+        """Digests of the releases that can be gone back to, the one before the current first."""
+
+    def history(self, component: str, environment: str, target: Mapping[str, object]) -> History:
+        """The release in use, and what happened."""

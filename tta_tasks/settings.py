@@ -60,6 +60,8 @@ class Settings(BaseSettings):
 
     #: How long runs, results and artifacts are kept after their last use.
     retention_s: int = Field(default=7 * 24 * 3600, ge=60)
+    #: How long what an environment has seen is remembered after its last deployment, for `tta releases`.
+    releases_keep_s: int = Field(default=365 * 24 * 3600, ge=60)
     #: Most runs remembered; the oldest are forgotten first.
     max_runs: int = Field(default=1000, ge=1)
     #: Most events kept of one run.

@@ -336,6 +336,6 @@ def _label(request: AnyRequest) -> str:
         case GenerationRequest():
             return f"generate {request.module.name}"
         case DeploymentRequest():
-            return f"deploy to {request.environment}"
+            return f"roll back {request.environment}" if request.back_to else f"deploy to {request.environment}"
         case _:
             return {"testing": "test", "refactoring": "refactor", "collection": "collect"}[request.kind]

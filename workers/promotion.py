@@ -34,7 +34,9 @@ def promote(task: TaskRecord, ledger: Ledger) -> Promotion | None:
     # What is wrong without a targets file, the deployment itself says.
     if not isinstance(request, DeploymentRequest) or context.settings.targets_file is None:
         return None
-    rule = load_target(context.settings.targets_file, request.environment).promotion
+    if request.back_to is not None:  # it was in use before
+        return None
+    rule = load_target(context.settings.targets_file, request.environment, request.component.name).promotion
     if rule is None:
         return None
     before, ended_at = _before(rule, request, context)
@@ -90,7 +92,7 @@ def _see_to_health(rule: PromotionRule, before: DeploymentResult, request: Deplo
     Raises:
         DeploymentFailed: It does not, or is not.
     """
-    target = load_target(context.settings.targets_file, rule.after)
+    target = load_target(context.settings.targets_file, rule.after, request.component.name)
     deployer: Deployer = plugins.load(plugins.DEPLOYERS, target.deployer)()
     digest = before.release or ""
     checks = deployer.check(

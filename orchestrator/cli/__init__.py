@@ -12,8 +12,10 @@ from orchestrator.cli.faults import Group
 from orchestrator.cli.flower import flower
 from orchestrator.cli.metrics import metrics
 from orchestrator.cli.promotion import approve, reject
+from orchestrator.cli.releases import releases, rollback
 from orchestrator.cli.run import run, submit
 from orchestrator.cli.runs import cancel, list_, results, resume, retry, status, watch
+from orchestrator.cli.serve import serve
 from orchestrator.cli.stack import down, up
 from orchestrator.cli.top import top
 from orchestrator.cli.worker import health, worker
@@ -40,8 +42,9 @@ def main() -> None:
 
 COMMANDS = (
     *(run, submit, list_, status, watch, results, approve, reject, cancel, resume, retry),
+    *(releases, rollback),
     *(up, down, doctor, engines),
-    *(worker, health, top, flower, metrics),
+    *(worker, serve, health, top, flower, metrics),
 )
 
 for command in COMMANDS:

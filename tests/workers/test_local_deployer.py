@@ -306,17 +306,17 @@ def test_targets_come_from_the_workers_file(tmp_path: Path) -> None:
     """A table gives the deployer's name and its own options; what is missing is said with a way out."""
     file = tmp_path / "targets.toml"
     file.write_text('[environments.staging]\npath = "/srv"\n')
-    target = load_target(file, "staging")
+    target = load_target(file, "staging", "calc")
     assert (target.deployer, target.own) == ("local", {"path": "/srv"})
     with pytest.raises(DeploymentFailed, match=r"no environment 'production' here; there is: staging\. Add a table"):
-        load_target(file, "production")
+        load_target(file, "production", "calc")
     with pytest.raises(DeploymentFailed, match="TTA_TARGETS_FILE"):
-        load_target(None, "staging")
+        load_target(None, "staging", "calc")
     with pytest.raises(DeploymentFailed, match="cannot be read"):
-        load_target(tmp_path / "nowhere.toml", "staging")
+        load_target(tmp_path / "nowhere.toml", "staging", "calc")
     file.write_text("environments = 1\n")
     with pytest.raises(DeploymentFailed, match="does not hold: environments"):
-        load_target(file, "staging")
+        load_target(file, "staging", "calc")
 
 
 def test_plain_modules_are_given_what_a_wheel_needs(tmp_path: Path, cache: Path) -> None:

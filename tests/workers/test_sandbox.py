@@ -399,6 +399,32 @@ def test_wall_time(sandbox: ProcessSandbox, tmp_path: Path, marker: Path) -> Non
     assert processes(marker) == []
 
 
+def test_a_command_is_given_its_grace_and_heard_while_it_runs(sandbox: ProcessSandbox, tmp_path: Path) -> None:
+    """What it prints comes as it is printed; asked to end, it may do so by itself, but not for ever."""
+    program = """
+import signal, sys, time
+def leave(*_):
+    open("left", "w").close()
+    if sys.argv[1] == "goes": sys.exit()
+signal.signal(signal.SIGTERM, leave)
+print("ready", flush=True)
+while True: time.sleep(0.01)
+"""
+    for manner in ("goes", "stays"):
+        heard = bytearray()
+        done = sandbox.run(
+            [sys.executable, "-c", program, manner],
+            cwd=tmp_path,
+            writable=[tmp_path],
+            limits=Limits(grace_s=1),
+            cancelled=lambda heard=heard: b"ready" in heard,  # type: ignore[misc]
+            output=heard.extend,
+        )
+        assert done.stopped == "cancelled"
+        assert (tmp_path / "left").exists()
+        (tmp_path / "left").unlink()
+
+
 def test_cancelled(sandbox: ProcessSandbox, tmp_path: Path, marker: Path) -> None:
     """A command is ended when its caller says so."""
     done = sandbox.run(

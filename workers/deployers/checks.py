@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,10 +16,12 @@ from pydantic import Field, model_validator
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.models import Check, Component, Model
-from tta_tasks.protocols import Limits, Sandbox
+from tta_tasks.protocols import Completed, Limits, Sandbox
 
 #: Seconds that one smoke check may take.
 SMOKE_S = 60.0
+#: Seconds that one question may take, and between two looks at a watched release that cannot be asked.
+ASK_S, WATCH_S = 10.0, 0.5
 #: Characters of output shown of a failed check.
 MAX_SAID = 1000
 
@@ -33,12 +35,21 @@ class Health(Model):
     url: str = Field(default="", pattern=r"^(https?://.+)?$")
     timeout_s: float = Field(default=30.0, gt=0)
     interval_s: float = Field(default=1.0, gt=0)
+    #: How often in a row a watched release may answer badly before it is rolled back.
+    tolerate: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if bool(self.command) == bool(self.url):
             raise ValueError("name either a command or a url")
         return self
+
+    def at(self, address: str) -> Health:
+        """The same for a service that listens at ``address`` (``host:port``)."""
+        paths = _places(address)
+        return self.model_copy(
+            update={"url": _filled([self.url], paths)[0], "command": tuple(_filled(self.command, paths))}
+        )
 
 
 @dataclass(frozen=True)
@@ -60,15 +71,17 @@ class Installed:
         """Where its programs are."""
         return self.folder / "bin"
 
-    def smoke(self, command: Sequence[str], *, scripts: bool) -> Iterator[Check]:
-        """Checks that need nothing but the release; by default, that it can be imported. No network.
+    def smoke(self, command: Sequence[str], *, scripts: bool, address: str = "") -> Iterator[Check]:
+        """Whether it works before it is used; by default, that it can be imported.
 
         Args:
             command: The operator's own check instead.
             scripts: Whether to ask each of its programs for ``--help``.
+            address: Where it listens, as ``host:port``, if it does; the check then has the network.
         """
         if command:
-            yield self._asked("smoke", _filled(command, self._paths), SMOKE_S)
+            filled = _filled(_filled(command, self.paths), _places(address))
+            yield self._asked("smoke", filled, SMOKE_S, network=bool(address))
         elif tops := self._top_level():
             program = "; ".join(f"import {top}" for top in tops)
             yield self._asked(f"import {', '.join(tops)}", [str(self.bin / "python"), "-I", "-c", program], SMOKE_S)
@@ -77,14 +90,24 @@ class Installed:
         for script in self._scripts() if scripts else ():
             yield self._asked(f"{script} --help", [str(self.bin / script), "--help"], SMOKE_S)
 
-    def healthy(self, health: Health) -> Check:
-        """Ask the release while it is in use."""
+    def healthy(self, health: Health, dead: Callable[[], str] = str) -> Check:
+        """Ask the release until it is well, or time is up.
+
+        Args:
+            health: How.
+            dead: Why it needs not be asked any more, or an empty string.
+        """
         if health.url:
-            return _polled(health)
-        return self._asked("health", _filled(health.command, self._paths), health.timeout_s, network=True)
+            return _polled(health, dead)
+        return self._asked("health", _filled(health.command, self.paths), health.timeout_s, network=True)
+
+    def well(self, health: Health) -> Check:
+        """Ask the release a single time."""
+        return _asked_once(health) if health.url else self.healthy(health)
 
     @property
-    def _paths(self) -> Mapping[str, Path]:
+    def paths(self) -> Mapping[str, Path]:
+        """What commands may name."""
         return {"python": self.bin / "python", "bin": self.bin, "release": self.folder}
 
     def _asked(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
@@ -93,12 +116,7 @@ class Installed:
             completed = self.sandbox.run(argv, cwd=self.folder, limits=Limits(wall_s=wall_s), network=network)
         except SandboxError as error:
             return Check(name=name, ok=False, detail=error.message)
-        if completed.ok:
-            return Check(name=name, ok=True)
-        if completed.stopped:
-            return Check(name=name, ok=False, detail=f"did not end within {wall_s:g} s")
-        said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
-        return Check(name=name, ok=False, detail=f"status {completed.returncode}: {said}")
+        return told(name, completed, wall_s)
 
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
@@ -117,19 +135,74 @@ class Installed:
         return sorted(parser["console_scripts"]) if parser.has_section("console_scripts") else []
 
 
-def _filled(command: Sequence[str], paths: Mapping[str, Path]) -> list[str]:
+def told(name: str, completed: Completed, wall_s: float) -> Check:
+    """What a command that tells by its status has told."""
+    if completed.ok:
+        return Check(name=name, ok=True)
+    if completed.stopped:
+        return Check(name=name, ok=False, detail=f"did not end within {wall_s:g} s")
+    said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
+    return Check(name=name, ok=False, detail=f"status {completed.returncode}: {said}")
+
+
+def passed(checks: Iterable[Check]) -> bool:
+    """Whether all went well."""
+    return all(check.ok for check in checks)
+
+
+def said_of(checks: Iterable[Check]) -> str:
+    """What did not go well."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.ok)
+
+
+def watched(watch_s: float, health: Health | None, once: Callable[[Health], Check], dead: Callable[[], str]) -> Check:
+    """Look at a release that is in use, for a while.
+
+    Args:
+        watch_s: Seconds.
+        health: How to ask it; ``None`` only looks whether it lives.
+        once: Asks it once.
+        dead: Why it does not live any more, or an empty string.
+    """
+    name, began, bad = f"watched for {watch_s:g} s", time.monotonic(), 0
+    while (at := time.monotonic() - began) < watch_s:
+        if why := dead():
+            return Check(name=name, ok=False, detail=f"after {at:.1f} s: {why}")
+        if health is not None:
+            answer = once(health.model_copy(update={"timeout_s": min(health.timeout_s, ASK_S)}))
+            bad = 0 if answer.ok else bad + 1
+            if bad > health.tolerate:
+                return Check(name=name, ok=False, detail=f"after {at:.1f} s: {answer.name} {answer.detail}")
+        time.sleep(min(health.interval_s if health else WATCH_S, max(watch_s - (time.monotonic() - began), 0)))
+    return Check(name=name, ok=True)
+
+
+def _asked_once(health: Health) -> Check:
+    """Ask a URL a single time."""
+    said = _fetched(health.url, health.timeout_s)
+    return Check(name=f"GET {health.url}", ok=not said, detail=said)
+
+
+def _places(address: str) -> Mapping[str, str]:
+    return {"address": address, "port": address.rpartition(":")[2]} if address else {}
+
+
+def _filled(command: Sequence[str], places: Mapping[str, Path] | Mapping[str, str]) -> list[str]:
     words = list(command)
-    for name, path in paths.items():
-        words = [word.replace(f"{{{name}}}", str(path)) for word in words]
+    for name, place in places.items():
+        words = [word.replace(f"{{{name}}}", str(place)) for word in words]
     return words
 
 
-def _polled(health: Health) -> Check:
+def _polled(health: Health, dead: Callable[[], str] = str) -> Check:
+    """Ask a URL until the answer is good, time is up, or whoever should answer is ``dead``."""
     deadline = time.monotonic() + health.timeout_s
     while True:
-        said = _fetched(health.url, max(deadline - time.monotonic(), 0.1))
+        said = _fetched(health.url, max(min(deadline - time.monotonic(), ASK_S), 0.1))
         if not said:
             return Check(name=f"GET {health.url}", ok=True)
+        if why := dead():
+            return Check(name=f"GET {health.url}", ok=False, detail=why)
         if time.monotonic() + health.interval_s >= deadline:
             return Check(name=f"GET {health.url}", ok=False, detail=f"{said}, for {health.timeout_s:g} s")
         time.sleep(health.interval_s)

@@ -23,29 +23,20 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from tta_tasks.environments import way_back
 from tta_tasks.errors import DeploymentFailed
-from tta_tasks.models import Digest, Model
+from tta_tasks.models import ReleaseEntry
+from tta_tasks.protocols import History
 
 #: Lines of history kept.
 MAX_HISTORY = 200
 #: Seconds to wait for another deployment to the same environment.
 LOCK_S = 900.0
 
+What = Literal["switching", "released", "returned", "rolled_back", "interrupted"]
+
 _RELEASES = "releases"
 _MARKER = "tta-release.json"
-
-
-class Entry(Model):
-    """A line of the history."""
-
-    #: Seconds since the epoch.
-    at: float
-    #: ``switching`` says what is about to be tried; the others what came of it, ``interrupted`` found out later.
-    what: Literal["switching", "released", "rolled_back", "interrupted"]
-    #: The release it is about.
-    release: Digest
-    #: The release in use before.
-    previous: Digest | None = None
 
 
 class Site:
@@ -90,7 +81,7 @@ class Site:
                 "Nothing has changed; deploy again if it is this release that should be in use.",
             )
         if token > seen:
-            _write(path, repr(token))
+            write(path, repr(token))
 
     # -- releases --------------------------------------------------------------------------------------------------
 
@@ -104,7 +95,7 @@ class Site:
 
     def finish(self, digest: str, about: dict[str, str]) -> None:
         """Mark a release as finished; all of it must be there."""
-        _write(self.folder(digest) / _MARKER, json.dumps({"release": digest, **about}, indent=2) + "\n")
+        write(self.folder(digest) / _MARKER, json.dumps({"release": digest, **about}, indent=2) + "\n")
 
     def freshen(self, digest: str) -> None:
         """Make a release the newest."""
@@ -161,31 +152,39 @@ class Site:
 
     # -- history ---------------------------------------------------------------------------------------------------
 
-    def history(self) -> list[Entry]:
+    def history(self) -> list[ReleaseEntry]:
         """What happened, oldest first."""
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
-        entries: list[Entry] = []
+        entries: list[ReleaseEntry] = []
         for line in lines:
             with contextlib.suppress(ValidationError):  # a line that somebody touched is no reason to stop
-                entries.append(Entry.model_validate_json(line))
+                entries.append(ReleaseEntry.model_validate_json(line))
         return entries
 
-    def record(
-        self, what: Literal["switching", "released", "rolled_back", "interrupted"], release: str, previous: str | None
-    ) -> None:
+    def way_back(self) -> list[str]:
+        """The releases that can be gone back to and are still here; the latest first."""
+        return [digest for digest in way_back(self.told()) if self.complete(digest)]
+
+    def told(self) -> History:
+        """The release in use, and what happened."""
+        return History(self.current(), tuple(self.history()))
+
+    def record(self, what: What, release: str, previous: str | None, *, run_id: str = "", task_id: str = "") -> None:
         """Add to the history, on disk when this returns."""
-        entry = Entry(at=time.time(), what=what, release=release, previous=previous)
+        entry = ReleaseEntry(
+            at=time.time(), what=what, release=release, previous=previous, run_id=run_id, task_id=task_id
+        )
         entries = [*self.history(), entry][-MAX_HISTORY:]
-        _write(self._history, "".join(f"{entry.model_dump_json()}\n" for entry in entries))
+        write(self._history, "".join(f"{entry.model_dump_json()}\n" for entry in entries))
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file as a whole, or not at all."""
     new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as stream:
+    with open(new, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

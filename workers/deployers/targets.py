@@ -11,6 +11,10 @@
     path = "/srv/releases"
     health = { url = "http://127.0.0.1:8000/health" }
     promotion = { soak_s = 600, approval = true }       # what has to be before, whatever the deployer
+
+    [environments.production.components.shop]    # for this component, over what stands above
+    deployer = "compose"
+    file = "/etc/tta/shop.yaml"
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -46,23 +51,62 @@ class Environment(Model):
 
     deployer: Name = "local"
     promotion: PromotionRule | None = None
+    #: What differs for single components; a table that names a deployer stands by itself.
+    components: Mapping[Name, Mapping[str, Any]] = {}
 
     @property
     def own(self) -> Mapping[str, object]:
         """What the deployer is to make sense of."""
         return self.model_extra or {}
 
+    def of(self, component: str) -> Environment:
+        """The table for one component."""
+        special = dict(self.components.get(component, {}))
+        general = self.model_dump(exclude={"components"}, exclude_none=True)
+        if "deployer" in special:  # what is asked for before a deployment holds for all
+            general = {name: value for name, value in general.items() if name == "promotion"}
+        table = general | special
+        return Environment.model_validate(table)
+
+
+def absolute(path: Path) -> Path:
+    """A path as tables have it; ``~`` is the worker's."""
+    path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+class Table(Model):
+    """What a deployer makes of an environment's table."""
+
+    @classmethod
+    def read(cls, table: Mapping[str, object]) -> Self:
+        """Make sense of a table.
+
+        Raises:
+            DeploymentFailed: It does not hold.
+        """
+        try:
+            return cls.model_validate(dict(table))
+        except ValidationError as error:
+            raise DeploymentFailed(
+                f"The target's table does not hold: {problems(error)}.",
+                "Mend it in the file that TTA_TARGETS_FILE names.",
+            ) from error
+
 
 class _File(Model):
     environments: dict[Name, Environment]
 
 
-def load_target(path: Path | None, environment: str) -> Environment:
-    """Read one environment's table.
+def load_target(path: Path | None, environment: str, component: str) -> Environment:
+    """Read one environment's table for one component.
 
     Args:
         path: The targets file; ``TTA_TARGETS_FILE``.
-        environment: Its name.
+        environment: The environment's name.
+        component: The component's.
 
     Raises:
         DeploymentFailed: There is no such file or environment, or the file does not hold.
@@ -72,19 +116,33 @@ def load_target(path: Path | None, environment: str) -> Environment:
             f"This worker does not know what {environment!r} is.",
             f"Write a TOML file with a table [environments.{environment}], and name it in TTA_TARGETS_FILE.",
         )
-    try:
-        environments = _File.model_validate(tomllib.loads(path.expanduser().read_text(encoding="utf-8"))).environments
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeploymentFailed(f"The targets file cannot be read: {error}.", f"Mend {path}.") from error
-    except ValidationError as error:
-        raise DeploymentFailed(f"The targets file does not hold: {problems(error)}.", f"Mend {path}.") from error
+    environments = _read(path)
     if environment not in environments:
         known = ", ".join(sorted(environments)) or "none"
         raise DeploymentFailed(
             f"There is no environment {environment!r} here; there is: {known}.",
             f"Add a table [environments.{environment}] to {path}.",
         )
-    return environments[environment]
+    return environments[environment].of(component)
+
+
+def folders(path: Path) -> list[Path]:
+    """The folders for releases that a targets file names.
+
+    Raises:
+        DeploymentFailed: The file does not hold.
+    """
+    tables = [table for each in _read(path).values() for table in (each.own, *each.components.values())]
+    return sorted({absolute(Path(str(table["path"]))) for table in tables if "path" in table})
+
+
+def _read(path: Path) -> Mapping[str, Environment]:
+    try:
+        return _File.model_validate(tomllib.loads(path.expanduser().read_text(encoding="utf-8"))).environments
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DeploymentFailed(f"The targets file cannot be read: {error}.", f"Mend {path}.") from error
+    except ValidationError as error:
+        raise DeploymentFailed(f"The targets file does not hold: {problems(error)}.", f"Mend {path}.") from error
 
 
 def problems(error: ValidationError) -> str:

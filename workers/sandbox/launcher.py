@@ -44,23 +44,36 @@ def main() -> None:
         _become(command, job, channel)
     _say(channel, {"started": child})
     _let_go_of_standard_streams()
-    _await_end(child, channel, wakeup)
+    if not _await_end(child, channel, wakeup) and job.get("grace_s"):
+        _ask_to_end(child, wakeup, job["grace_s"])
     if job.get("reaper"):
         _end_tree(child)
 
 
-def _await_end(child: int, channel: socket.socket, wakeup: int) -> None:
-    """Wait until the command has ended, or is to be ended."""
+def _await_end(child: int, channel: socket.socket, wakeup: int) -> bool:
+    """Wait until the command has ended, or is to be ended; answer whether it has."""
     while True:
         ready, _, _ = select.select([channel.fileno(), wakeup], [], [])
         if channel.fileno() in ready and not _still_there(channel):
-            return
+            return False
         if wakeup in ready:
             os.read(wakeup, 4096)
         for pid, status in _reaped():
             if pid == child:
                 _say(channel, {"status": os.waitstatus_to_exitcode(status)})
-                return
+                return True
+
+
+def _ask_to_end(child: int, wakeup: int, grace_s: float) -> None:
+    """Let the command end by itself, for as long as it was granted."""
+    deadline = time.monotonic() + grace_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGTERM)
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([wakeup], [], [], left)[0]:
+            os.read(wakeup, 4096)
+        if any(pid == child for pid, _ in list(_reaped())):
+            return
 
 
 def _kernel() -> Any:  # noqa: ANN401 - a module

@@ -16,7 +16,7 @@ from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
 from workers import scratch
 from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, View
-from workers.sandbox.supervisor import Supervisor
+from workers.sandbox.supervisor import Supervisor, Tail
 
 #: The programs of ours that run in there; commands name only the one they begin with.
 OURS = Path(__file__).parents[1]
@@ -81,6 +81,7 @@ class ProcessSandbox:
         stdin: str | None = None,
         network: bool = False,
         cancelled: Callable[[], bool] | None = None,
+        output: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """See :meth:`tta_tasks.protocols.Sandbox.run`."""
         if absent := [path for path in (cwd, *writable) if not path.exists()]:
@@ -101,11 +102,11 @@ class ProcessSandbox:
                 "cwd": str(_absolute(cwd)),
                 "env": _environment(command[0], plan.temporary) | dict(env or {}),
                 "rlimits": _rlimits(limits),
+                "grace_s": limits.grace_s,
             }
             launch = (*plan.argv, *command)
-            with Supervisor(
-                launch, env={"PATH": SYSTEM_PATH}, job=job, stdin=stdin or "", keep=limits.output_bytes
-            ) as supervisor:
+            tails = Tail(limits.output_bytes, output), Tail(limits.output_bytes, output)
+            with Supervisor(launch, env={"PATH": SYSTEM_PATH}, job=job, stdin=stdin or "", tails=tails) as supervisor:
                 stopped = supervisor.watch(limits.wall_s, cancelled)
             return Completed(
                 argv=command,

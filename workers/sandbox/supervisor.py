@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Any, Literal, Self
 
 from tta_tasks.errors import SandboxError
 
@@ -28,14 +28,17 @@ Stopped = Literal["time", "cancelled"]
 
 
 class Tail:
-    """The end of a stream, at most ``size`` bytes of it."""
+    """The end of a stream, at most ``size`` bytes of it; ``onlooker`` is given all of it as it comes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, onlooker: Callable[[bytes], None] | None = None) -> None:
         self._size = size
+        self._onlooker = onlooker
         self._kept = bytearray()
 
     def add(self, data: bytes) -> None:
         """Take more of the stream."""
+        if self._onlooker and data:
+            self._onlooker(data)
         self._kept += data
         if len(self._kept) > 2 * self._size + CHUNK:
             self._cut()
@@ -57,7 +60,13 @@ class Supervisor:
     """
 
     def __init__(
-        self, argv: Sequence[str], *, env: Mapping[str, str], job: Mapping[str, object], stdin: str, keep: int
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        job: Mapping[str, Any],
+        stdin: str,
+        tails: tuple[Tail, Tail],
     ) -> None:
         """Start it.
 
@@ -66,13 +75,14 @@ class Supervisor:
             env: The whole environment.
             job: What the launcher is told.
             stdin: Text for the command's standard input.
-            keep: Bytes of standard output and error to keep, each.
+            tails: What keeps the end of its standard output, and of its standard error.
 
         Raises:
             SandboxError: The first program of ``argv`` cannot be started.
         """
-        self.stdout, self.stderr = Tail(keep), Tail(keep)
+        self.stdout, self.stderr = tails
         self._reaper = bool(job.get("reaper"))
+        self._farewell_s = (REAPING_S if self._reaper else FAREWELL_S) + float(job.get("grace_s", 0.0))
         self._job = json.dumps(job).encode() + b"\n"
         self._input = memoryview(stdin.encode(errors="surrogateescape"))
         self._answer = bytearray()
@@ -103,7 +113,7 @@ class Supervisor:
         try:
             self._channel.close()  # the launcher's lifeline: it ends its tree and leaves
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(REAPING_S if self._reaper else FAREWELL_S)
+                self._process.wait(self._farewell_s)
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)

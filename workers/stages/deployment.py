@@ -1,41 +1,57 @@
-"""Releases the collected tree to one environment."""
+"""Releases the collected tree to one environment, or goes back to what was there before."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tta_tasks import plugins, tracing
+from tta_tasks.environments import Environments
 from tta_tasks.errors import DeploymentFailed
-from tta_tasks.models import CollectionResult, DeploymentRequest, DeploymentResult, ErrorInfo, Status
+from tta_tasks.models import (
+    CollectionResult,
+    DeploymentRequest,
+    DeploymentResult,
+    EnvironmentRecord,
+    ErrorInfo,
+    Status,
+)
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.build import Wheels, release_digest
 from workers.context import Context
-from workers.deployers.targets import load_target
+from workers.deployers.targets import Environment, load_target
 
 
 def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
-    """Build the release, or take the one built for another environment, and deploy it.
+    """Build the release, or take the one built for another environment, and deploy it; or go back to an earlier one.
+
+    What the environment has seen is told to everybody in any case.
 
     Raises:
         DeploymentFailed: There is nothing to deploy, no such environment, or it cannot be done.
         UnknownEngine: The deployer is not installed here.
     """
-    tree = collected_tree(request, context)
-    target = load_target(context.settings.targets_file, request.environment)
+    tree = None if request.back_to else collected_tree(request, context)
+    target = load_target(context.settings.targets_file, request.environment, request.component.name)
     deployer: Deployer = plugins.load(plugins.DEPLOYERS, target.deployer)()
-    digest = release_digest(tree, request.component)
+    digest, artifact = _collected(tree, request, context) if tree else _earlier(request, deployer, target, context)
     wanted = ReleaseRequest(
         component=request.component,
         environment=request.environment,
         digest=digest,
-        artifact=_wheel(digest, tree, request, context),
+        artifact=artifact,
         sandbox=context.sandbox,
         target=target.own,
         token=context.ledger.task(context.task.id).started_at or 0.0,
+        back=request.back_to is not None,
+        run_id=request.run_id or "",
+        task_id=context.task.id,
         progress=context.progress,
     )
-    with tracing.span("deployment", deployer=target.deployer):
-        release = deployer.release(wanted)
+    try:
+        with tracing.span("deployment", deployer=target.deployer):
+            release = deployer.release(wanted)
+    finally:
+        _tell(request, deployer, target, context)
     error = _rolled_back(request, digest, release) if release.action == "rolled_back" else None
     return DeploymentResult(
         status=Status.FAILED if error else Status.COMPLETED,
@@ -63,12 +79,43 @@ def collected_tree(request: DeploymentRequest, context: Context) -> str:
     )
 
 
-def _wheel(digest: str, tree: str, request: DeploymentRequest, context: Context) -> Path:
+def _collected(tree: str, request: DeploymentRequest, context: Context) -> tuple[str, Path]:
+    """The release of the collected tree: its digest, and its wheel."""
+    digest = release_digest(tree, request.component)
     wheels = Wheels(context.settings.cache, context.sandbox)
     if known := wheels.find(digest):
-        return known
+        return digest, known
     with context.tree(tree) as checkout:
-        return wheels.build(digest, checkout, request.component, context.progress)
+        return digest, wheels.build(digest, checkout, request.component, context.progress)
+
+
+def _earlier(
+    request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context
+) -> tuple[str, Path | None]:
+    """The release to go back to, and its wheel where this host still has it."""
+    name, environment, wanted = request.component.name, request.environment, request.back_to or ""
+    known = list(deployer.releases(name, environment, target.own))
+    if wanted not in known and wanted != deployer.history(name, environment, target.own).current:
+        raise DeploymentFailed(
+            f"Release {wanted[:12]} of {name!r} cannot be gone back to in {environment}; what can:"
+            f" {', '.join(digest[:12] for digest in known) or 'none'}.",
+            "Deploy the run that made it again.",
+        )
+    return wanted, Wheels(context.settings.cache, context.sandbox).find(wanted)
+
+
+def _tell(request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context) -> None:
+    """Let everybody know what the environment has seen."""
+    history = deployer.history(request.component.name, request.environment, target.own)
+    Environments(context.settings).tell(
+        EnvironmentRecord(
+            environment=request.environment,
+            component=request.component,
+            snapshot=request.snapshot,
+            current=history.current,
+            entries=history.entries,
+        )
+    )
 
 
 def _rolled_back(request: DeploymentRequest, digest: str, release: Release) -> ErrorInfo:
