@@ -103,3 +103,17 @@ def test_redis_that_is_down_is_unavailable() -> None:
         cache.get(KEY)
     with pytest.raises(StoreUnavailable, match="does not answer"):
         cache.put(KEY, {})
+
+
+def test_least_recently_used_results_make_room(valkey: redis.Redis, valkey_url: str) -> None:
+    """Above their number the results that nobody asked for longest are forgotten; the index is bounded, too."""
+    chosen = Settings(broker_url=SecretStr(valkey_url), key_prefix="t:", max_cached_results=3)
+    cache = ResultCache(chosen)
+    for number in range(3):
+        cache.put(str(number), {"number": number})
+    assert cache.get("0") == {"number": 0}
+    for number in range(3, 5):
+        cache.put(str(number), {"number": number})
+    assert [cache.get(str(number)) is not None for number in range(5)] == [True, False, False, True, True]
+    assert valkey.zcard("t:results") == 3
+    assert valkey.ttl("t:results") > 0

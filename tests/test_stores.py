@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -170,6 +171,48 @@ def test_redis_that_refuses_us_never_shows_the_password(valkey_url: str) -> None
         with pytest.raises(StoreUnavailable, match="refused the password") as caught:
             store.put(DATA)
         assert "s3cret" not in str(caught.value)
+
+
+@pytest.fixture
+def small(valkey: redis.Redis, valkey_url: str) -> Iterator[RedisStore]:
+    """A store that keeps 300 bytes, and nothing for being fresh."""
+    assert valkey.dbsize() == 0
+    with closing(
+        RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT, max_total_bytes=300, fresh_s=0)
+    ) as store:
+        yield store
+
+
+def test_least_recently_used_artifacts_make_room(small: RedisStore, valkey: redis.Redis) -> None:
+    """Above the bound the oldest go, as few as suffice; using one, or needing it, keeps it."""
+    digests = [small.put(bytes([number]) * 100) for number in range(6)]
+    assert small.has(digests[0])
+    assert small.evict(lambda: {digests[2]}) == 3
+    assert [valkey.exists(f"t:artifact:{digest}") for digest in digests] == [1, 0, 1, 0, 0, 1]
+    assert valkey.zcard("t:artifacts") == 3
+    assert small.evict(lambda: pytest.fail("nothing must go")) == 0
+
+
+def test_what_was_just_stored_stays(valkey: redis.Redis, valkey_url: str) -> None:
+    """Whoever stored it may be about to say what it is for."""
+    with closing(
+        RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT, max_total_bytes=10, fresh_s=60)
+    ) as store:
+        digest = store.put(DATA)
+        assert store.evict(set) == 0
+        valkey.zadd("t:artifacts", {digest: time.time() - 61})
+        assert store.evict(set) == 1
+        assert not store.has(digest)
+
+
+def test_index_forgets_what_has_expired(small: RedisStore, valkey: redis.Redis) -> None:
+    """An artifact that Redis has expired counts for nothing; the index expires with the last of them."""
+    digest = small.put(DATA[:10])
+    assert 0 < valkey.ttl("t:artifacts") <= 600
+    valkey.delete(f"t:artifact:{digest}")
+    valkey.zadd("t:artifacts", {digest: time.time() - 601})
+    assert small.evict(set) == 0
+    assert valkey.zcard("t:artifacts") == 0
 
 
 # -- fsspec -----------------------------------------------------------------------------------------------------------

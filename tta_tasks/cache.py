@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tta_tasks.connection import connect, translated
 from tta_tasks.settings import Settings
@@ -49,17 +50,19 @@ def content_key(*, stage: str, version: str, request: Mapping[str, object], inpu
 
 
 class ResultCache:
-    """Results in Redis, forgotten when they were not asked for during ``TTA_RETENTION_S``.
+    """Results in Redis, forgotten when they were not asked for during ``TTA_RETENTION_S``, or when there are too many.
 
     Args:
-        settings: Which Redis, under which prefix, for how long.
+        settings: Which Redis, under which prefix, for how long, and how many.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._redis = connect(settings)
         self._url = settings.redis
         self._prefix = f"{settings.key_prefix}result:"
+        self._index = f"{settings.key_prefix}results"
         self._ttl = settings.retention_s
+        self._most = settings.max_cached_results
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The result stored under ``key``, whose expiry starts anew; ``None`` where there is none, or none readable.
@@ -69,6 +72,9 @@ class ResultCache:
         """
         with translated(self._url):
             stored = self._redis.getex(self._prefix + key, ex=self._ttl)
+            if stored is not None:
+                self._redis.zadd(self._index, {key: time.time()}, xx=True)
+                self._redis.expire(self._index, self._ttl)
         try:
             result = json.loads(stored) if isinstance(stored, str | bytes) else None
         except ValueError:
@@ -82,4 +88,12 @@ class ResultCache:
             StoreUnavailable: Redis does not answer, or is full.
         """
         with translated(self._url):
-            self._redis.set(self._prefix + key, json.dumps(dict(result)), ex=self._ttl)
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(self._prefix + key, json.dumps(dict(result)), ex=self._ttl)
+                pipe.zadd(self._index, {key: time.time()})
+                pipe.expire(self._index, self._ttl)
+                pipe.zcard(self._index)
+                surplus = int(pipe.execute()[-1]) - self._most
+            if surplus > 0:
+                oldest = cast("list[tuple[bytes, float]]", self._redis.zpopmin(self._index, surplus))
+                self._redis.delete(*(self._prefix + name.decode() for name, _ in oldest))

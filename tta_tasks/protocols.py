@@ -8,7 +8,7 @@ Engines are found by entry point (:mod:`tta_tasks.plugins`); implement one of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -51,6 +51,16 @@ class ArtifactStore(Protocol):
 
     def prune(self) -> int:
         """Remove what has expired, where the store does not do so by itself; answers how many artifacts."""
+
+    def evict(self, needed: Callable[[], Collection[str]]) -> int:
+        """Remove what was used least recently, where the store has a bound and is above it; answers how many artifacts.
+
+        Args:
+            needed: Digests that must stay; asked only if something must go.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(default=256 << 10, ge=1024)
     #: Largest single artifact (a snapshot, a patch) in Redis.
     max_artifact_bytes: int = Field(default=64 << 20, gt=0)
+    #: Most bytes of all artifacts in Redis; the least recently used go first, but none that open tasks need.
+    artifact_bytes: int = Field(default=2 << 30, gt=0)
+    #: Most results that are kept by content; the least recently used go first.
+    max_cached_results: int = Field(default=20_000, ge=1)
     #: Largest tree, unpacked, and most files in it.
     max_snapshot_bytes: int = Field(default=512 << 20, gt=0)
     max_snapshot_files: int = Field(default=50_000, gt=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from tta_tasks.stores import content
 
 
@@ -39,4 +41,8 @@ class MemoryStore:
 
     def prune(self) -> int:
         """Nothing to do: it keeps what it has until it is gone itself."""
+        return 0
+
+    def evict(self, needed: Callable[[], Collection[str]]) -> int:  # noqa: ARG002 - the protocol's
+        """Nothing to do: it has no bound."""
         return 0

@@ -5,6 +5,8 @@ nobody, because the producer died after the ledger had accepted the task; droppe
 was ended the hard way. The ledger still knows the task. One worker at a time, elected by a lock, looks after the tasks
 that have not ended and publishes again what is neither waiting in its queue, held by a living worker, nor waiting for
 other tasks. A copy too many does no harm: a task that has ended, or is being done, is not done again.
+
+The same worker holds artifacts to their bound: what open tasks need is known to whoever looks after them.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ from tta_tasks.queues import Priority
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
 from tta_tasks.tasks import failed
+from workers import artifacts
 
 log = logging.getLogger(__name__)
 
 #: Tasks looked after in one pass, for each queue.
 BATCH = 500
+#: How often artifacts are held to their bound, in intervals of the reconciler: it looks at all of them.
+EVICT_EVERY = 3
 #: How long what cannot be read is left alone, in seconds.
 UNREADABLE_S = 60.0
 #: How long a worker is given to look at a parked task before the message is missed, in seconds.
@@ -59,6 +64,7 @@ class Reconciler:
         self._settings = settings
         self._fleet = Fleet(ledger, settings)
         self._every = settings.reconcile_interval_s
+        self._evict_at = 0.0
         #: Since when the oldest message waits at each queue's priority, ``None`` for none; for one pass.
         self._heads: dict[tuple[str, str], float | None] = {}
 
@@ -78,7 +84,18 @@ class Reconciler:
         Raises:
             StoreUnavailable: The ledger does not answer.
         """
-        return sum(self._look_after(queue) for queue in queues.NAMES)
+        done = sum(self._look_after(queue) for queue in queues.NAMES)
+        if time.monotonic() >= self._evict_at:
+            self._evict_at = time.monotonic() + EVICT_EVERY * self._every
+            self._evict()
+        return done
+
+    def _evict(self) -> None:
+        try:
+            if evicted := self._store.evict(lambda: artifacts.needed(self._ledger)):
+                log.info("Removed %d artifacts that were not used for long, to make room.", evicted)
+        except RecordUnreadable as error:
+            log.warning("No artifacts are removed, as it cannot be told which are needed: %s", error)
 
     def _look_after(self, queue: str) -> int:
         self._heads.clear()

@@ -10,7 +10,9 @@ import redis
 
 from tta_tasks.errors import RecordUnreadable
 from tta_tasks.ledger import GRACE_S
-from tta_tasks.models import Component, GenerationRequest, Module, Status, TaskRecord
+from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Status, TaskRecord
+from tta_tasks.settings import settings
+from tta_tasks.stores import open_store
 from tta_tasks.tasks import record_of
 from workers.reconciler import Reconciler
 
@@ -22,11 +24,13 @@ pytestmark = pytest.mark.stack
 PAST_S = 10 * GRACE_S
 
 
-def accepted(fleet: Fleet, valkey: redis.Redis, task_id: str, needs: tuple[str, ...] = ()) -> TaskRecord:
+def accepted(
+    fleet: Fleet, valkey: redis.Redis, task_id: str, needs: tuple[str, ...] = (), snapshot: str = "0" * 64
+) -> TaskRecord:
     """A task that was accepted long ago, and whose message nobody has."""
     module = Module(name="one", path="one.py")
     request = GenerationRequest(
-        snapshot="0" * 64, component=Component(name="c", modules=(module,)), module=module, needs=needs
+        snapshot=snapshot, component=Component(name="c", modules=(module,)), module=module, needs=needs
     )
     record = record_of(request, task_id)
     fleet.client.ledger.accept([record])
@@ -114,3 +118,23 @@ def test_task_whose_record_has_expired_is_forgotten(fleet: Fleet, reconciler: Re
     assert reconciler.reconcile() == 0
     assert fleet.waiting("openhands") == 0
     assert fleet.client.ledger.open_tasks("openhands") == 0
+
+
+def test_artifacts_that_open_tasks_need_stay(
+    fleet: Fleet, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the bound go old artifacts that nobody needs; not a waiting task's snapshot, nor what it waits to use."""
+    monkeypatch.setenv("TTA_ARTIFACT_BYTES", "1")
+    settings.cache_clear()
+    store = open_store(settings())
+    snapshot, patch, unneeded = (store.put(data) for data in (b"snapshot", b"patch", b"unneeded"))
+    before = accepted(fleet, valkey, "before")
+    fleet.client.ledger.finish(before, GenerationResult(status=Status.COMPLETED, patch=patch))
+    waits = accepted(fleet, valkey, "waits", needs=("before",), snapshot=snapshot)
+    valkey.zadd("tta:artifacts", dict.fromkeys((snapshot, patch, unneeded), time.time() - PAST_S))
+    Reconciler(fleet.client.ledger, valkey, settings()).reconcile()
+    assert [valkey.exists(f"tta:artifact:{digest}") for digest in (snapshot, patch, unneeded)] == [1, 1, 0]
+    fleet.client.ledger.finish(waits, GenerationResult(status=Status.COMPLETED))
+    valkey.zadd("tta:artifacts", dict.fromkeys((snapshot, patch), time.time() - PAST_S))
+    Reconciler(fleet.client.ledger, valkey, settings()).reconcile()
+    assert valkey.zcard("tta:artifacts") == 0

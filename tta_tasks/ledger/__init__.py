@@ -365,6 +365,12 @@ class Ledger:
             self._redis.zrem(self._running_key(queue), task_id)
             self._redis.zrem(f"{self._prefix}parked:{queue}", task_id)
 
+    def open_ids(self, queue: str) -> tuple[str, ...]:
+        """Ids of all tasks of ``queue`` that wait or run."""
+        with translated(self._url):
+            found = cast("list[bytes]", self._redis.zrange(self._open_key(queue), 0, -1))
+        return tuple(item.decode() for item in found)
+
     def open_tasks(self, queue: str) -> int:
         """How many tasks of ``queue`` wait or run."""
         with translated(self._url):
@@ -411,20 +417,31 @@ class Ledger:
             RecordMissing: One of them does not exist, or has expired.
             RecordUnreadable: Another version wrote one of them.
         """
-        ids = list(task_ids)
-        if not ids:
-            return ()
-        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
-            for task_id in ids:
-                pipe.hgetall(self._task_key(task_id))
-            found = cast("list[dict[bytes, bytes]]", pipe.execute())
-        for task_id, fields in zip(ids, found, strict=True):
+        found = self._fields(task_ids)
+        for task_id, fields in found:
             if not fields:
                 raise RecordMissing(
                     f"No task {task_id} is known here.",
                     f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
                 )
-        return tuple(_from_hash(task_id, fields) for task_id, fields in zip(ids, found, strict=True))
+        return tuple(_from_hash(task_id, fields) for task_id, fields in found)
+
+    def known(self, task_ids: Iterable[str]) -> tuple[TaskRecord, ...]:
+        """The records that there are of several tasks, in one round trip.
+
+        Raises:
+            RecordUnreadable: Another version wrote one of them.
+        """
+        return tuple(_from_hash(task_id, fields) for task_id, fields in self._fields(task_ids) if fields)
+
+    def _fields(self, task_ids: Iterable[str]) -> list[tuple[str, dict[bytes, bytes]]]:
+        ids = list(task_ids)
+        if not ids:
+            return []
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for task_id in ids:
+                pipe.hgetall(self._task_key(task_id))
+            return list(zip(ids, cast("list[dict[bytes, bytes]]", pipe.execute()), strict=True))
 
     def plan(self, run_id: str) -> RunPlan:
         """What a run was asked to do.

@@ -38,6 +38,8 @@ def open_store(settings: Settings) -> ArtifactStore:
         prefix=settings.key_prefix,
         retention_s=settings.retention_s,
         max_bytes=settings.max_artifact_bytes,
+        max_total_bytes=settings.artifact_bytes,
+        fresh_s=settings.visibility_timeout_s,
         tls=tls.redis_options(settings, settings.redis),
         seal=Seal(settings.signing_keys),
     )

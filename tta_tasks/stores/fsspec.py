@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -93,6 +93,10 @@ class FsspecStore:
                 except FileNotFoundError:
                     continue  # another host prunes, too
         return removed
+
+    def evict(self, needed: Callable[[], Collection[str]]) -> int:  # noqa: ARG002 - the protocol's
+        """Nothing to do: how much a folder or bucket may hold is its owner's to say."""
+        return 0
 
     def _path(self, digest: str) -> str:
         name = content.well_formed(digest)

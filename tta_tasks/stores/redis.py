@@ -1,9 +1,14 @@
-"""Artifacts in the Redis that is there already: bounded in size, and gone when no longer used."""
+"""Artifacts in the Redis that is there already: bounded singly and in total, and gone when no longer used.
+
+<prefix>artifact:<digest>  string  the bytes
+<prefix>artifacts          zset    digests by their last use
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -18,6 +23,20 @@ from tta_tasks.stores.signing import Seal
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 
+# KEYS: artifact, index.  ARGV: digest, now, retention.  Answers 1 when the artifact is there.
+_USE: Final = """
+if redis.call('EXPIRE', KEYS[1], ARGV[3]) == 0 then return 0 end
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+# KEYS: artifact, index.  ARGV: digest, its last use as it was seen.  Answers 1 when it was removed, not used meanwhile.
+_EVICT: Final = """
+if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1])) ~= tonumber(ARGV[2]) then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[1])
+"""
+
 
 class RedisStore:
     """An :class:`~tta_tasks.protocols.ArtifactStore` in Redis or Valkey (>= 6.2).
@@ -27,6 +46,9 @@ class RedisStore:
         prefix: Put before ``artifact:<digest>``.
         retention_s: An artifact expires this long after its last use.
         max_bytes: Largest artifact; Redis itself ends at 512 MiB.
+        max_total_bytes: What :meth:`evict` leaves of all artifacts together.
+        fresh_s: For how long after its last use an artifact stays all the same: whoever stores one tells the ledger a
+            little later what it is for.
         tls: For ``rediss://``, :func:`tta_tasks.tls.redis_options`.
         seal: Signs and judges; without, neither.
 
@@ -41,6 +63,8 @@ class RedisStore:
         prefix: str,
         retention_s: int,
         max_bytes: int,
+        max_total_bytes: int = 2 << 30,
+        fresh_s: float = 60.0,
         tls: Mapping[str, Any] | None = None,
         seal: Seal | None = None,
     ) -> None:
@@ -59,8 +83,13 @@ class RedisStore:
                 f"The Redis URL for artifacts ({self._place}) cannot be read.", "Expected redis://host:port/0."
             ) from error
         self._prefix = f"{prefix}artifact:"
+        self._index = f"{prefix}artifacts"
         self._retention_s = retention_s
         self._max_bytes = max_bytes
+        self._max_total_bytes = max_total_bytes
+        self._fresh_s = fresh_s
+        self._use = self._redis.register_script(_USE)
+        self._evict = self._redis.register_script(_EVICT)
         self._seal = seal or Seal()
 
     def put(self, data: bytes) -> str:
@@ -70,13 +99,14 @@ class RedisStore:
         if self._seal.signs or not self.has(digest):
             with translated(self._place):
                 self._redis.set(self._prefix + digest, self._seal.sealed(digest, data), ex=self._retention_s)
+            self.has(digest)
         return digest
 
     def get(self, digest: str) -> bytes:
         """See :meth:`ArtifactStore.get <tta_tasks.protocols.ArtifactStore.get>`; renews its expiry."""
         key = self._prefix + content.well_formed(digest)
         with translated(self._place):
-            stored = self._redis.getex(key, ex=self._retention_s)
+            stored = self._redis.get(key) if self.has(digest) else None
         if not isinstance(stored, bytes):
             raise content.missing(digest, self._place)
         if (data := self._seal.opened(digest, stored, self._place)) is None:
@@ -87,12 +117,38 @@ class RedisStore:
 
     def has(self, digest: str) -> bool:
         """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
+        keys = [self._prefix + content.well_formed(digest), self._index]
         with translated(self._place):
-            return bool(self._redis.expire(self._prefix + content.well_formed(digest), self._retention_s))
+            return bool(self._use(keys=keys, args=[digest, time.time(), self._retention_s]))
 
     def prune(self) -> int:
         """Nothing to do: Redis itself removes what has expired."""
         return 0
+
+    def evict(self, needed: Callable[[], Collection[str]]) -> int:
+        """See :meth:`ArtifactStore.evict <tta_tasks.protocols.ArtifactStore.evict>`."""
+        now = time.time()
+        with translated(self._place):
+            self._redis.zremrangebyscore(self._index, "-inf", now - self._retention_s)
+            oldest = cast("list[tuple[bytes, float]]", self._redis.zrange(self._index, 0, -1, withscores=True))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name, _ in oldest:
+                    pipe.strlen(self._prefix + name.decode())
+                sizes = cast("list[int]", pipe.execute())
+        if (surplus := sum(sizes) - self._max_total_bytes) <= 0:
+            return 0
+        kept, evicted = needed(), 0
+        for (name, used), size in zip(oldest, sizes, strict=True):
+            if surplus <= 0 or used > now - self._fresh_s:
+                break
+            if name.decode() not in kept and self._removed(name.decode(), used):
+                surplus -= size
+                evicted += 1
+        return evicted
+
+    def _removed(self, digest: str, used: float) -> bool:
+        with translated(self._place):
+            return bool(self._evict(keys=[self._prefix + digest, self._index], args=[digest, repr(used)]))
 
     def close(self) -> None:
         """Give back the connections."""

@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tta_tasks.errors import EngineFailed, StoreUnavailable
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
+    AnyRequest,
     Check,
     CollectionRequest,
     DeploymentRequest,
@@ -24,21 +25,24 @@ from tta_tasks.models import (
     TaskRecord,
 )
 from tta_tasks.protocols import ReleaseRequest
+from tta_tasks.settings import settings
+from tta_tasks.stores import open_store
 from tta_tasks.tasks import RESULTS
 from workers.build import release_digest
 
 #: What every collection puts together.
 TREE = "1" * 64
 
+#: What a module that ``leaves`` something leaves.
+ARTIFACT_BYTES = 20_000
+
 
 def perform(task: TaskRecord, ledger: Ledger) -> Result:
     """Do what the name says, then complete."""
     request = task.request
-    more: dict[str, object] = {}
+    what = f"{request.component.name}_{task.stage}"
     if isinstance(request, GenerationRequest):
-        what, more = request.module.name, {"module": request.module}
-    else:
-        what = f"{request.component.name}_{task.stage}"
+        what = request.module.name
     attempts = ledger.task(task.id).attempts
     if what.endswith("fails") or what == f"broken_{task.stage}":
         raise EngineFailed("It gave up.", "Try another one.")
@@ -54,12 +58,23 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
             time.sleep(0.05)
         return RESULTS[request.kind](status=Status.CANCELLED)
     _linger(what, attempts)
-    if isinstance(request, CollectionRequest):
-        more = {"tree": TREE}
-    elif isinstance(request, DeploymentRequest):
-        release = release_digest(TREE, request.component)
-        more = {"environment": request.environment, "release": release, "action": "released"}
-    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **more})
+    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **_made(request)})
+
+
+def _made(request: AnyRequest) -> dict[str, object]:
+    """What a result tells beside its status."""
+    match request:
+        case GenerationRequest(module=module) if module.name.endswith("leaves"):
+            return {"module": module, "patch": open_store(settings()).put(os.urandom(ARTIFACT_BYTES))}
+        case GenerationRequest(module=module):
+            return {"module": module}
+        case CollectionRequest():
+            return {"tree": TREE}
+        case DeploymentRequest(environment=environment, component=component):
+            release = release_digest(TREE, component)
+            return {"environment": environment, "release": release, "action": "released"}
+        case _:
+            return {}
 
 
 class Deployer:
