@@ -14,6 +14,7 @@ from tta_tasks.ledger.counters import COUNTERS, EDGES, HISTOGRAMS
 
 log = logging.getLogger(__name__)
 
+BREAKER_STATES = ("closed", "half-open", "open")
 #: The label of messages whose priority the broker does not tell.
 ANY = "any"
 
@@ -42,6 +43,7 @@ class FleetCollector(Collector):
             "tta_reconciler_elected", "Whether a worker looks after what was lost.", value=float(state.reconciled)
         )
         yield from _queues(state)
+        yield _breakers(state)
         yield from _counters(state.counters)
         yield from _histograms(state.counters)
 
@@ -75,6 +77,16 @@ def _queues(state: FleetState) -> Iterator[Metric]:
         for family, value in zip(single.values(), values, strict=True):
             family.add_metric([queue.name], value)
     yield from (waiting, oldest, *single.values())
+
+
+def _breakers(state: FleetState) -> Metric:
+    family = GaugeMetricFamily(
+        "tta_breaker_state", "1 for the state that the circuit breaker of a service is in.", labels=["service", "state"]
+    )
+    for service, now in state.breakers.items():
+        for each in BREAKER_STATES:
+            family.add_metric([service, each], float(each == now))
+    return family
 
 
 def _counters(counted: dict[str, float]) -> Iterator[Metric]:

@@ -77,6 +77,8 @@ class FleetState(Frozen):
     dead: int
     #: Whether a worker is elected that looks after what was lost.
     reconciled: bool
+    #: Service outside of the fleet (``model NAME``) -> state of its circuit breaker: closed, open or half-open.
+    breakers: dict[str, str] = {}
     #: ``name:label:...`` -> how much; see :mod:`tta_tasks.ledger.counters`.
     counters: dict[str, float]
 
@@ -107,19 +109,21 @@ class Fleet:
             pipe.llen(f"{self._prefix}dead")
             pipe.exists(f"{self._prefix}reconciler")
             pipe.hgetall(f"{self._prefix}counters")
+            pipe.hgetall(f"{self._prefix}breakers")
             for queue in NAMES:
                 pipe.zcard(f"{self._prefix}open:{queue}")
                 pipe.zcard(f"{self._prefix}running:{queue}")
                 pipe.zcard(f"{self._prefix}parked:{queue}")
                 pipe.zrange(f"{self._prefix}running:{queue}", 0, 0, withscores=True)
                 pipe.zrangebyscore(f"{self._prefix}workers:{queue}", now, "+inf")
-            dead, reconciler, counters, *rest = pipe.execute()
+            dead, reconciler, counters, breakers, *rest = pipe.execute()
         found = iter(rest)
         return FleetState(
             at=now,
             queues=tuple(self._queue(name, now, *itertools.islice(found, 5)) for name in NAMES),
             dead=dead,
             reconciled=bool(reconciler),
+            breakers={name.decode(): state.decode() for name, state in breakers.items()},
             counters={name.decode(): float(value) for name, value in counters.items()},
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.exporter import _counters, _histograms, _queues
+from orchestrator.exporter import _breakers, _counters, _histograms, _queues
 from tta_tasks.fleet import FleetState, QueueState
 
 FIGURE = re.compile(r"\btta_\w+")
@@ -23,7 +23,13 @@ def exported() -> set[str]:
     """The names of all series that the exporter can give."""
     queue = QueueState(name="testing", open=0, running=0, parked=0, waiting=(), workers=())
     state = FleetState(at=0, queues=(queue,), dead=0, reconciled=True, counters={})
-    names = {"tta_up", "tta_dead_letters", "tta_reconciler_elected", *(family.name for family in _queues(state))}
+    names = {
+        "tta_up",
+        "tta_dead_letters",
+        "tta_reconciler_elected",
+        _breakers(state).name,
+        *(family.name for family in _queues(state)),
+    }
     names |= {f"{family.name}_total" for family in _counters({})}
     return names | {f"{family.name}_{part}" for family in _histograms({}) for part in ("bucket", "count", "sum")}
 

@@ -24,6 +24,8 @@ from tta_tasks.fleet import Fleet as View
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Status
 from tta_tasks.settings import Settings, settings
+from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.outcome import ModelFault
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -137,6 +139,27 @@ def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         receiver.handlers["*"] = hear
         receiver.capture(timeout=20)
         assert heard
+
+
+def test_agents_limits_are_a_workers_business(server: Server) -> None:
+    """Places, turns, money and breakers of models work as the user `worker`."""
+    shared = FleetLimits(server.settings("worker"))
+    waiting = Waiting(cancelled=lambda: False, progress=lambda _: None, until=0.0)
+    with shared.place("fair", 1, waiting):
+        assert shared.turn("fair", 1, waiting)
+        assert not shared.turn("fair", 1, waiting)
+    assert shared.spend("run", 0.5) == 0.5
+    assert shared.guarded("fair", lambda: "answer") == "answer"
+
+    def failing() -> None:
+        raise ModelFault("It does not answer.")
+
+    with pytest.raises(ModelFault):
+        shared.guarded("fair", failing)
+    shared.open("fair")
+    assert shared.is_resting("fair")
+    seen = View(Ledger.connect(server.settings("monitor")), server.settings("monitor")).look()
+    assert seen.breakers == {"model fair": "open"}
 
 
 DENIED: dict[str, tuple[tuple[str, ...], ...]] = {

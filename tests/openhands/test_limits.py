@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from tta_tasks.errors import ModelUnavailable, SettingsError
+from tta_tasks.fleet import Fleet
+from tta_tasks.ledger import Ledger
 from tta_tasks.models import Usage
 from tta_tasks.protocols import Limits
 from tta_tasks.settings import Settings, settings
@@ -96,6 +98,7 @@ def test_failures_open_the_breaker_and_one_trial_closes_it(fleet: FleetLimits, m
             fleet.guarded("model", failing)
     another = FleetLimits(settings())
     assert another.is_resting("model")
+    assert Fleet(Ledger.connect(settings()), settings()).look().breakers == {"model model": "open"}
     with pytest.raises(ModelUnavailable, match="rests"):
         another.guarded("model", lambda: None)
     monkeypatch.setattr(limits, "REST", limits.REST * 0)
@@ -107,6 +110,7 @@ def test_failures_open_the_breaker_and_one_trial_closes_it(fleet: FleetLimits, m
 
     assert fleet.guarded("model", trial) == "answer"
     assert another.guarded("model", lambda: "closed") == "closed"
+    assert Fleet(Ledger.connect(settings()), settings()).look().breakers == {"model model": "closed"}
 
 
 def test_other_faults_do_not_count(fleet: FleetLimits) -> None:

@@ -16,7 +16,15 @@ import redis
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from pybreaker import STATE_CLOSED, STATE_OPEN, CircuitBreaker, CircuitBreakerError, CircuitRedisStorage
+from pybreaker import (
+    STATE_CLOSED,
+    STATE_OPEN,
+    CircuitBreaker,
+    CircuitBreakerError,
+    CircuitBreakerListener,
+    CircuitBreakerState,
+    CircuitRedisStorage,
+)
 
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import ModelUnavailable
@@ -64,6 +72,16 @@ class Waiting:
         return True
 
 
+class _Told(CircuitBreakerListener):
+    """Tells each new state of a breaker."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+
+    def state_change(self, cb: CircuitBreaker, old_state: object, new_state: CircuitBreakerState) -> None:  # noqa: ARG002 - the library's
+        self._tell(new_state.name)
+
+
 class FleetLimits:
     """The fleet's limits, by the name of a model."""
 
@@ -72,6 +90,8 @@ class FleetLimits:
         self._redis = connect(settings)
         self._prefix = f"{settings.key_prefix}model:"
         self._spent = f"{settings.key_prefix}spent:"
+        #: What :class:`~tta_tasks.fleet.Fleet` shows of breakers.
+        self._states = f"{settings.key_prefix}breakers"
         self._keep_s = settings.retention_s
         self._take = self._redis.register_script(_TAKE)
         storage = RedisStorage(
@@ -181,9 +201,13 @@ class FleetLimits:
             raise ModelUnavailable(f"The model {model!r} rests after {FAILURES} failures.") from error
 
     def _breaker(self, model: str) -> CircuitBreaker:
+        service = f"model {model}"
         with translated(self._url):
             storage = CircuitRedisStorage(STATE_CLOSED, self._redis, namespace=f"{self._prefix}breaker:{model}")
+            self._redis.hsetnx(self._states, service, STATE_CLOSED)
+            self._redis.expire(self._states, self._keep_s)
         return CircuitBreaker(
+            listeners=[_Told(lambda state: self._redis.hset(self._states, service, state))],
             fail_max=FAILURES,
             reset_timeout=REST.total_seconds(),
             state_storage=storage,
