@@ -14,7 +14,7 @@ _DEPLOYMENTS = (Stage.STAGING, Stage.PRODUCTION)
 
 
 class Span(Model):
-    """When a task ran. Seconds from the run's start."""
+    """When a task ran. Seconds from the run's start, without those that it was parked."""
 
     task_id: str
     label: str
@@ -49,8 +49,10 @@ def spans_of(record: RunRecord) -> tuple[Span, ...]:
 
     def span(task: TaskRecord, started: float) -> Span:
         ready = max([task.submitted_at, *(end for need in task.request.needs if (end := ends.get(need)) is not None)])
+        begin = origin
         if task.promotion is not None:
             ready = _released(task, task.promotion)
+            begin += max(ready - task.promotion.since, 0.0)
         return Span(
             task_id=task.id,
             label=task.label,
@@ -59,9 +61,9 @@ def spans_of(record: RunRecord) -> tuple[Span, ...]:
             worker=task.worker,
             attempts=task.attempts,
             cached=task.result is not None and task.result.cached,
-            ready_s=round(min(ready, started) - origin, 3),
-            started_s=round(started - origin, 3),
-            finished_s=round(max(task.finished_at or now, started) - origin, 3),
+            ready_s=round(min(ready, started) - begin, 3),
+            started_s=round(started - begin, 3),
+            finished_s=round(max(task.finished_at or now, started) - begin, 3),
         )
 
     begun = [task for task in record.tasks if task.status is not Status.SKIPPED]

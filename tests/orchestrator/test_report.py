@@ -148,6 +148,7 @@ def test_who_approved_when_is_in_the_report_and_the_wait_is_told_apart(make_run:
     report = build_report(make_run("approved"))
     assert report.parked_s == pytest.approx(3600)
     assert report.timeline[-1].wait_s == pytest.approx(1)
+    assert report.timeline[-1].finished_s == pytest.approx(report.measured_s - 3600)
     decision = report.releases[-1].decision
     assert decision is not None
     assert (decision.outcome, decision.by, decision.reason) == ("approved", "ada@host", "looks good")
