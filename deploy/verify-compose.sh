@@ -1,18 +1,28 @@
 #!/usr/bin/env bash
 # Brings the fleet of docker-compose.yml up on the loopback, hurts it while a run goes on, and takes it down again.
 #
-#   deploy/verify-compose.sh [TTA]      TTA: the tta command to submit with, outside the containers [.venv/bin/tta]
+#   deploy/verify-compose.sh [--rabbitmq] [TTA]
+#
+# With --rabbitmq messages go over RabbitMQ. TTA: the tta command to submit with, outside the containers [.venv/bin/tta].
 #
 # Needs an engine >= 25 with Compose >= 2.26. Where there is no registry, images named like the ones in the files do:
 # a Debian of debootstrap with python3, pip and git, imported as python:3.12-slim-bookworm, and one with valkey-server
-# and valkey-cli as valkey/valkey:8.1-alpine. An engine without bridge and iptables does, too:
+# and valkey-cli as valkey/valkey:8.1-alpine; a Debian 13 with rabbitmq-server and a docker-entrypoint.sh that becomes the
+# user rabbitmq as rabbitmq:4.1-management-alpine. An engine without bridge and iptables does, too:
 #   dockerd --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false
 set -euo pipefail
 cd "$(dirname "$0")/.."
+rabbitmq=
+if [[ ${1:-} == --rabbitmq ]]; then
+    rabbitmq=$1
+    export COMPOSE_PROFILES=rabbitmq
+    shift
+fi
 tta=$(realpath "${1:-.venv/bin/tta}")
 work=$(mktemp -d)
 export TTA_SECRETS=$work/secrets COMPOSE_PROJECT_NAME=tta-check
-deploy/make-secrets.sh >"$work/made"
+# shellcheck disable=SC2086 - none, or one
+deploy/make-secrets.sh $rabbitmq >"$work/made"
 compose() { docker compose -f docker-compose.yml -f deploy/loopback.yml "$@"; }
 began=$SECONDS
 say() { printf '[%3d s] %s\n' $((SECONDS - began)) "$*"; }
@@ -32,7 +42,9 @@ git -C "$work/calculator" init -q && git -C "$work/calculator" add -A
 git -C "$work/calculator" -c user.name=check -c user.email=check@localhost commit -qm calculator
 # Not exported: Compose would take them for the containers', and make them anew.
 from_outside() {
-    TTA_BROKER_URL="redis://:$(cat "$TTA_SECRETS/redis_password")@127.0.0.1:6379/0" TTA_STATE_DIR="$work/state" "$tta" "$@"
+    TTA_BROKER_URL=$(sed 's/@[a-z]*:/@127.0.0.1:/' "$TTA_SECRETS/broker_url") \
+        TTA_RESULT_URL=$(sed 's/@[a-z]*:/@127.0.0.1:/' "$TTA_SECRETS/redis_url") \
+        TTA_STATE_DIR="$work/state" "$tta" "$@"
 }
 what=("$work/calculator/specs/calculator.md" --repo "$work/calculator" --target production --async)
 
@@ -45,10 +57,12 @@ say "scaled to $(compose ps --quiet worker-openhands | wc -l) openhands workers 
 compose kill --signal SIGKILL worker-openhands >/dev/null 2>&1
 compose up --detach --no-build --scale worker-openhands=3 >/dev/null 2>&1
 say "killed them all, and started them again"
-compose kill --signal SIGKILL valkey >/dev/null 2>&1
-sleep 2
-compose up --detach --no-build --scale worker-openhands=3 >/dev/null 2>&1
-say "killed the broker, and started it again"
+for broker in ${rabbitmq:+rabbitmq} valkey; do
+    compose kill --signal SIGKILL "$broker" >/dev/null 2>&1
+    sleep 2
+    compose up --detach --no-build --scale worker-openhands=3 >/dev/null 2>&1
+    say "killed $broker, and started it again"
+done
 ended=3
 while ((ended == 3)); do # the broker is still away
     sleep 1
