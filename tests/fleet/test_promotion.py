@@ -17,6 +17,7 @@ import redis
 from orchestrator import workflow
 from orchestrator.local.broker import Broker
 from tta_tasks.client import TaskClient
+from tta_tasks.environments import Environments
 from tta_tasks.errors import UsageError
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.models import Component, GenerationRequest, Module, Stage, Status, TaskRecord
@@ -50,6 +51,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "targets.toml"
+        self.back = folder / "back"
         self._unwell = folder / "unwell"
         self._folder = folder
 
@@ -161,6 +163,24 @@ def test_staging_that_turns_unwell_stops_the_promotion(fleet: Fleet, site: Site,
     assert (task.status, task.started_at, task.attempts) == (Status.FAILED, None, 0)
     assert "did not hold in 'staging'" in error(task)
     assert "health: asked" in error(task)
+    assert not site.back.exists()
+
+
+@pytest.mark.slow
+def test_staging_that_turns_unwell_is_rolled_back_where_asked_for(
+    fleet: Fleet, site: Site, eventually: Eventually
+) -> None:
+    """With ``roll_back`` an unwell staging goes back to its previous release; the run, and `tta releases`, say so."""
+    site.ask(soak_s=3600, check_every_s=1, roll_back=True)
+    fleet.start()
+    run_id = fleet.submit(["one"])
+    eventually(lambda: waits_for(fleet, run_id) == "soak")
+    site.fall_ill()
+    assert fleet.ended(run_id).status is Status.FAILED
+    assert error(production(fleet, run_id)).endswith(" Release 222222222222 is in use there again.")
+    assert site.back.read_text() == "2" * 64
+    (known,) = Environments(fleet.settings).known()
+    assert (known.environment, known.current) == ("staging", "2" * 64)
 
 
 @pytest.mark.slow

@@ -39,6 +39,8 @@ class PromotionRule(Model):
     soak_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     #: How often it is looked at meanwhile.
     check_every_s: float = Field(default=300.0, ge=1, allow_inf_nan=False)
+    #: Whether it goes back to its previous release when it turns out unwell.
+    roll_back: bool = False
     #: Whether a person has to approve, and how long after the soak that is waited for.
     approval: bool = False
     expires_s: float = Field(default=3 * 24 * 3600.0, gt=0, allow_inf_nan=False)

@@ -51,7 +51,7 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
         with tracing.span("deployment", deployer=target.deployer):
             release = deployer.release(wanted)
     finally:
-        _tell(request, deployer, target, context)
+        tell(request, deployer, target, context)
     error = _rolled_back(request, digest, release) if release.action == "rolled_back" else None
     return DeploymentResult(
         status=Status.FAILED if error else Status.COMPLETED,
@@ -104,7 +104,7 @@ def _earlier(
     return wanted, Wheels(context.settings.cache, context.sandbox).find(wanted)
 
 
-def _tell(request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context) -> None:
+def tell(request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context) -> None:
     """Let everybody know what the environment has seen."""
     history = deployer.history(request.component.name, request.environment, target.own)
     Environments(context.settings).tell(

@@ -1,6 +1,7 @@
 """A worker's ``perform`` whose work is what a component's, or a module's, name says. For tests of queue and canvas.
 
-Its deployer puts nothing anywhere: an environment is unwell while the file ``unwell`` is in its folder.
+Its deployer puts nothing anywhere: an environment is unwell while the file ``unwell`` is in its folder, and holds what
+it was asked for until it is told to go back, which is written to ``back``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -18,13 +20,14 @@ from tta_tasks.models import (
     AnyRequest,
     Check,
     CollectionRequest,
+    Component,
     DeploymentRequest,
     GenerationRequest,
     Result,
     Status,
     TaskRecord,
 )
-from tta_tasks.protocols import ReleaseRequest
+from tta_tasks.protocols import History, Release, ReleaseRequest
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
 from tta_tasks.tasks import RESULTS
@@ -32,6 +35,8 @@ from workers.build import release_digest
 
 #: What every collection puts together.
 TREE = "1" * 64
+#: What was deployed before any run.
+EARLIER = "2" * 64
 
 #: What a module that ``leaves`` something leaves.
 ARTIFACT_BYTES = 20_000
@@ -84,7 +89,28 @@ class Deployer:
 
     def check(self, request: ReleaseRequest) -> tuple[Check, ...]:
         """Look for the file ``unwell``."""
-        return (Check(name="health", ok=not Path(str(request.target["path"]), "unwell").exists(), detail="asked"),)
+        return (Check(name="health", ok=not _file(request.target, "unwell").exists(), detail="asked"),)
+
+    def releases(self, component: str, environment: str, target: Mapping[str, object]) -> tuple[str, ...]:  # noqa: ARG002
+        """One that was there before."""
+        return (EARLIER,)
+
+    def history(self, component: str, environment: str, target: Mapping[str, object]) -> History:  # noqa: ARG002
+        """What was gone back to, or what every run releases."""
+        back = _file(target, "back")
+        if back.exists():
+            return History(current=back.read_text())
+        return History(current=release_digest(TREE, Component(name=component, modules=())))
+
+    def release(self, request: ReleaseRequest) -> Release:
+        """Write down what is gone back to."""
+        assert request.back
+        _file(request.target, "back").write_text(request.digest)
+        return Release("released", "nowhere")
+
+
+def _file(target: Mapping[str, object], name: str) -> Path:
+    return Path(str(target["path"]), name)
 
 
 def _linger(what: str, attempts: int) -> None:
