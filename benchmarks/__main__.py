@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ OUT = ROOT / "docs" / "reference"
 def main() -> int:
     """Measure what the command line names; measures that are not named keep what was measured before."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started must not outlive it
     cache: Path = options.cache.expanduser().absolute()
     file: Path = options.out / "benchmarks.json"
     for name in options.only:

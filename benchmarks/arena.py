@@ -64,28 +64,21 @@ class Arena:
             yield system
 
     @contextlib.contextmanager
-    def systems(self, measure: str, *, workers: bool = True) -> Iterator[list[System]]:
-        """Start those that take part, see that each works, and have all but the one that is measured stand still."""
+    def systems(self, peers: Sequence[Candidate], **options: Any) -> Iterator[list[System]]:  # noqa: ANN401 - passed on
+        """Start several as of :meth:`system`, see that each works, and have all stand still until one is measured."""
         with contextlib.ExitStack() as stack:
             started = []
-            for peer in self.candidates(measure):
-                system = stack.enter_context(self.system(peer, workers=workers))
+            for peer in peers:
+                system = stack.enter_context(self.system(peer, **options))
                 try:
-                    system.ask("fanout" if workers else "submission", peer.patience_s, n=4)
+                    system.ask("fanout" if options.get("workers", True) else "submission", peer.patience_s, n=4)
                 except Failed as error:
-                    self.failures.append(f"{measure}: {error}")
+                    self.failures.append(f"{error}")
                     system.end()
                     continue
-                stack.enter_context(_still(system))
+                system.suspend()
                 started.append(system)
             yield started
-
-
-@contextlib.contextmanager
-def _still(system: System) -> Iterator[None]:
-    with system.awake():
-        pass
-    yield
 
 
 @contextlib.contextmanager

@@ -29,11 +29,8 @@ class Candidate:
     most: int
     #: Seconds that its first start may take.
     patience_s: float
-
-    @property
-    def module(self) -> str:
-        """What to run with ``python -m``."""
-        return f"benchmarks.peers.{self.name}"
+    #: The numbers of slots that its makespan is measured on; empty for all.
+    slots: tuple[int, ...]
 
 
 def candidate(name: str) -> Candidate:
@@ -56,6 +53,7 @@ def candidate(name: str) -> Candidate:
         measures=frozenset(bench["measures"]),
         most=bench["most"],
         patience_s=bench.get("patience_s", 60.0),
+        slots=tuple(bench.get("slots", ())),
     )
 
 

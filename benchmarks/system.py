@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ class System:
             **{name: value for name, value in os.environ.items() if not name.startswith(("TTA_", "CELERY_"))},
             "BENCH_URL": self.url,
             "BENCH_SLOTS": str(self.slots),
+            "BENCH_FOLDER": str(self.folder),
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "benchmarks" / "installed"))),
             "PYTHONWARNINGS": "ignore",
             "TTA_BROKER_URL": self.url,
@@ -69,12 +71,13 @@ class System:
             "TTA_STATE_DIR": str(self.folder / "state"),
             **self.environment,
         }
-        argv = [self.python, "-m", self.peer.module]
+        argv = [self.python, "-m", "benchmarks.peers", self.peer.name]
         if workers:
             self.workers = Child.start([*argv, "work"], log=self.folder / "workers.log", env=variables)
         with (self.folder / "producer.log").open("ab") as log:
+            tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
             self.producer = subprocess.Popen(
-                [*argv, "produce"],
+                [*tether, *argv, "produce"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -139,7 +142,11 @@ class System:
         try:
             yield
         finally:
-            self._each("suspend")
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Have it stand still."""
+        self._each("suspend")
 
     def clear(self) -> None:
         """Empty its database, but for what kombu's producers think is declared there."""
@@ -170,7 +177,7 @@ class System:
 
     def _failure(self, why: str) -> Failed:
         time.sleep(0.1)  # what it said last may still be on its way
-        said = tail(self.folder / "producer.log", 3) or tail(self.folder / "workers.log", 3)
+        said = tail(self.folder / "producer.log", 6) or tail(self.folder / "workers.log", 3)
         return Failed(f"{self.peer.name}: {why}. {said}".strip())
 
 

@@ -7,23 +7,24 @@ from typing import Any
 
 from benchmarks.arena import Arena
 from benchmarks.measures import Options
-from benchmarks.measures.rounds import rounds
+from benchmarks.measures.rounds import counts, rounds
 from benchmarks.report.tables import comparison
 from benchmarks.samples import Measured, Sample
 from benchmarks.system import System
 
 TITLE = "Fan-out and fan-in"
-CASES = (10, 100, 1_000, 5_000)
+CASES = counts(10, 100, 1_000, 5_000)
 
 
 def run(arena: Arena, options: Options) -> Iterator[Sample]:
     """From the first submission until the producer knows that the callback has run."""
-    yield from rounds(arena, "fanout", CASES, options, _ask)
+    with arena.systems(arena.candidates("fanout")) as systems:
+        yield from rounds(arena, systems, CASES, options, _ask)
 
 
-def _ask(system: System, n: int) -> dict[str, Any]:
+def _ask(system: System, n: str) -> dict[str, Any]:
     system.ask("fanout", n=2)  # connections that broke while it stood still are mended now
-    return system.measure("fanout", n=n)
+    return system.measure("fanout", n=int(n))
 
 
 def section(measured: Measured) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.arena import Arena
 from benchmarks.measures import Options
-from benchmarks.measures.rounds import rounds
+from benchmarks.measures.rounds import counts, rounds
 from benchmarks.report.tables import number, table, title
 from benchmarks.samples import Measured, Sample, quantile
 from benchmarks.system import System
@@ -19,10 +19,11 @@ TASKS, MOST_S = 200, 4.0
 
 def run(arena: Arena, options: Options) -> Iterator[Sample]:
     """One task at a time, on idle workers."""
-    yield from rounds(arena, "latency", (1,), options, _ask)
+    with arena.systems(arena.candidates("latency")) as systems:
+        yield from rounds(arena, systems, counts(1), options, _ask)
 
 
-def _ask(system: System, _case: int) -> dict[str, Any]:
+def _ask(system: System, _case: str) -> dict[str, Any]:
     system.ask("latency", n=2, most_s=MOST_S)
     answer = system.measure("latency", n=TASKS, most_s=MOST_S)
     each = answer.pop("each_s")

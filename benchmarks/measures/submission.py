@@ -7,23 +7,24 @@ from typing import Any
 
 from benchmarks.arena import Arena
 from benchmarks.measures import Options
-from benchmarks.measures.rounds import rounds
+from benchmarks.measures.rounds import counts, rounds
 from benchmarks.report.tables import comparison
 from benchmarks.samples import Measured, Sample
 from benchmarks.system import System
 
 TITLE = "Submission"
-CASES = (1, 100, 1_000, 10_000)
+CASES = counts(1, 100, 1_000, 10_000)
 
 
 def run(arena: Arena, options: Options) -> Iterator[Sample]:
     """Without workers: what they would take would be the producer's loss."""
-    yield from rounds(arena, "submission", CASES, options, _ask, workers=False)
+    with arena.systems(arena.candidates("submission"), workers=False) as systems:
+        yield from rounds(arena, systems, CASES, options, _ask)
 
 
-def _ask(system: System, n: int) -> dict[str, Any]:
+def _ask(system: System, n: str) -> dict[str, Any]:
     try:
-        return system.measure("submission", n=n)
+        return system.measure("submission", n=int(n))
     finally:
         system.clear()
 

@@ -6,7 +6,7 @@
 #
 # [tool.bench]
 # title = "Celery, its defaults"
-# measures = ["submission", "fanout", "latency"]
+# measures = ["submission", "fanout", "latency", "priority", "makespan"]
 # most = 10000
 # ///
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
-from celery import Celery, chord
+from celery import Celery, chain, chord
 
-from benchmarks.peers.protocol import Peer, main
+from benchmarks.peers.protocol import Peer, Work
 
 app = Celery("peer", broker=Peer.url, backend=Peer.url)
 app.conf.broker_connection_retry_on_startup = True
@@ -31,9 +32,21 @@ def nothing(number: int) -> int:
 
 
 @app.task(name="gather")
-def gather(results: list[int]) -> int:
+def gather(results: list[object]) -> int:
     """Count the results."""
     return len(results)
+
+
+@app.task(name="now")
+def now() -> float:
+    """Tell the time."""
+    return time.time()
+
+
+@app.task(name="sleep")
+def sleep(seconds: float) -> None:
+    """Take so many seconds."""
+    time.sleep(seconds)
 
 
 class Plain(Peer):
@@ -61,6 +74,19 @@ class Plain(Peer):
         """See :meth:`Peer.once`."""
         nothing.delay(1).get()
 
+    def backlog(self, n: int, seconds: float) -> None:
+        """See :meth:`Peer.backlog`. On Redis 9 is the lowest of Celery's priorities, and 0 the highest."""
+        for _ in range(n):
+            sleep.apply_async((seconds,), priority=9)
 
-if __name__ == "__main__":
-    main(Plain())
+    def urgent(self) -> float:
+        """See :meth:`Peer.urgent`."""
+        return float(now.apply_async(priority=0).get())
+
+    def run_stages(self, work: Work) -> None:
+        """See :meth:`Peer.run_stages`."""
+        header = chord([sleep.si(seconds) for seconds in work.header], gather.s())
+        chain(sleep.si(work.testing), header, *(sleep.si(seconds) for seconds in work.deployments))().get()
+
+
+PEER = Plain

@@ -1,12 +1,13 @@
 """How the harness speaks with a peer. Standard library only: it is imported in every peer's own environment.
 
 A peer's file says in a block of script metadata what it needs installed, and under ``[tool.bench]`` the ``measures`` it
-takes part in, and the ``most`` tasks it is given at once. It is run in two roles:
+takes part in, and the ``most`` tasks it is given at once. It names its class ``PEER``, and is run in two roles:
 
-    python -m benchmarks.peers.NAME work        becomes the workers: ``BENCH_SLOTS`` tasks at once
-    python -m benchmarks.peers.NAME produce     answers questions, a JSON object a line, until its input ends
+    python -m benchmarks.peers NAME work        becomes the workers: ``BENCH_SLOTS`` tasks at once
+    python -m benchmarks.peers NAME produce     answers questions, a JSON object a line, until its input ends
 
-Both find the broker in ``BENCH_URL``. Times are taken inside the producer, so that the harness costs nothing.
+Both find the broker in ``BENCH_URL``, and a folder for their files in ``BENCH_FOLDER``. Times are taken inside the
+producer, so that the harness costs nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,25 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 Answer = dict[str, Any]
+#: Urgent tasks before one backlog.
+MOST_URGENT = 20
+
+
+@dataclass(frozen=True)
+class Work:
+    """The reference workload, in seconds: testing, then the header side by side, then collection and deployments."""
+
+    testing: float
+    #: Of generation, one a module, and then of refactoring.
+    header: list[float]
+    #: Staging and production, one after the other.
+    deployments: list[float]
+    #: One task after another, for contrast.
+    sequential: bool = False
 
 
 class Peer:
@@ -26,6 +43,9 @@ class Peer:
 
     url: str = os.environ.get("BENCH_URL", "")
     slots: int = int(os.environ.get("BENCH_SLOTS", "2"))
+
+    def connect(self) -> None:
+        """Make the producer ready."""
 
     def work(self) -> None:
         """Be the workers until killed."""
@@ -47,17 +67,22 @@ class Peer:
         """Hand one no-op task in, and see its result."""
         raise NotImplementedError
 
+    def backlog(self, n: int, seconds: float) -> None:
+        """Hand in ``n`` tasks of the lowest priority that take ``seconds`` each."""
+        raise NotImplementedError
 
-def main(peer: Peer) -> None:
-    """Play the role that the command line names."""
-    if sys.argv[1] == "work":
-        peer.work()
-    else:
-        produce(peer)
+    def urgent(self) -> float:
+        """Hand in one task of the highest priority; answer when it began, in epoch seconds."""
+        raise NotImplementedError
+
+    def run_stages(self, work: Work) -> None:
+        """Do the work of a run, as far side by side as it may be, and see its end."""
+        raise NotImplementedError
 
 
 def produce(peer: Peer) -> None:
     """Answer questions until there are no more."""
+    peer.connect()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not pass for an answer
     for line in sys.stdin:
@@ -97,4 +122,27 @@ def _latency(peer: Peer, n: int, most_s: float) -> Answer:
     return {"each_s": each}
 
 
-ASKED: dict[str, Callable[..., Answer]] = {"submission": _submission, "fanout": _fanout, "latency": _latency}
+def _priority(peer: Peer, n: int, seconds: float) -> Answer:
+    peer.backlog(n, seconds)
+    # Only while at least half of the backlog must still be there.
+    until = time.time() + n * seconds / peer.slots / 2
+    waited: list[float] = []
+    while not waited or (time.time() < until and len(waited) < MOST_URGENT):
+        called = time.time()
+        waited.append(peer.urgent() - called)
+    return {"seconds": sorted(waited)[len(waited) // 2], "worst_s": max(waited), "tasks": len(waited)}
+
+
+def _makespan(peer: Peer, **work: Any) -> Answer:  # noqa: ANN401 - as JSON has it
+    began = time.perf_counter()
+    peer.run_stages(Work(**work))
+    return {"seconds": time.perf_counter() - began}
+
+
+ASKED: dict[str, Callable[..., Answer]] = {
+    "submission": _submission,
+    "fanout": _fanout,
+    "latency": _latency,
+    "priority": _priority,
+    "makespan": _makespan,
+}

@@ -6,7 +6,7 @@
 #
 # [tool.bench]
 # title = "raw LPUSH/BRPOP"
-# measures = ["submission", "fanout", "latency"]
+# measures = ["submission", "fanout", "latency", "priority"]
 # most = 10000
 # ///
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.peers.protocol import Peer, main
+from benchmarks.peers.protocol import Peer
 
 QUEUE = "raw"
 
@@ -71,6 +71,16 @@ class Raw(Peer):
         """See :meth:`Peer.once`."""
         self.fan_in(self.fan_out(1))
 
+    def backlog(self, n: int, seconds: float) -> None:
+        """See :meth:`Peer.backlog`; a list has no priorities."""
+        self.push(n, of=0, seconds=seconds)
 
-if __name__ == "__main__":
-    main(Raw())
+    def urgent(self) -> float:
+        """See :meth:`Peer.urgent`."""
+        group = self.fan_out(1)
+        self.fan_in(group)
+        results: Any = self.client.lrange(f"{group}:results", 0, 0)
+        return float(json.loads(results[0])["at"])
+
+
+PEER = Raw

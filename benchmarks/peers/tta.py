@@ -3,7 +3,7 @@
 # /// script
 # [tool.bench]
 # title = "tta-tasks"
-# measures = ["submission", "fanout", "latency"]
+# measures = ["submission", "fanout", "latency", "priority", "makespan"]
 # most = 10000
 # ///
 
@@ -16,7 +16,7 @@ import uuid
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.peers.protocol import Peer, main
+from benchmarks.peers.protocol import Peer, Work
 from orchestrator import canvas
 from tta_tasks.client import TaskClient
 from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, RunPlan, Target
@@ -25,7 +25,9 @@ from tta_tasks.queues import Priority
 SNAPSHOT = "0" * 64
 
 
-def plan_of(modules: tuple[Module, ...], *, name: str = "bench", target: Target = Target.DEV) -> RunPlan:
+def plan_of(
+    modules: tuple[Module, ...], *, name: str = "bench", target: Target = Target.DEV, sequential: bool = False
+) -> RunPlan:
     """A run over ``modules``."""
     return RunPlan(
         id=uuid.uuid4().hex,
@@ -35,7 +37,7 @@ def plan_of(modules: tuple[Module, ...], *, name: str = "bench", target: Target 
         repository="bench",
         component=Component(name=name, modules=modules),
         target=target,
-        mode=Mode.ASYNC,
+        mode=Mode.SYNC if sequential else Mode.ASYNC,
         gates=Gates(coverage=50),
         snapshot=SNAPSHOT,
     )
@@ -77,6 +79,27 @@ class Tta(Peer):
         """See :meth:`Peer.once`."""
         self.client.result(self.client.submit(_request(1)))
 
+    def backlog(self, n: int, seconds: float) -> None:
+        """See :meth:`Peer.backlog`."""
+        self.client.submit_many([_request(number, seconds) for number in range(n)], priority=Priority.LOW)
+
+    def urgent(self) -> float:
+        """See :meth:`Peer.urgent`."""
+        task_id = self.client.submit(_request(1), priority=Priority.CRITICAL)
+        self.client.result(task_id)
+        return self.client.status(task_id).started_at or 0.0
+
+    def run_stages(self, work: Work) -> None:
+        """See :meth:`Peer.run_stages`: a run up to production."""
+        *generation, refactoring = work.header
+        if {work.testing, refactoring, *work.deployments} != {refactoring}:
+            raise ValueError("What is not a module's takes the time that the component's name says.")
+        modules = tuple(_module(number, seconds) for number, seconds in enumerate(generation))
+        plan = plan_of(modules, name=f"bench-{refactoring}", target=Target.PRODUCTION, sequential=work.sequential)
+        result = self.client.result(self.run(plan))
+        if not result.ok:
+            raise SystemExit(f"The run failed: {result.error}")
+
     def run(self, plan: RunPlan) -> str:
         """Hand a run in; answer the id of its last task."""
         tasks = canvas.tasks_of(plan, canvas.Generation(), Priority.NORMAL)
@@ -89,10 +112,9 @@ def _module(number: int, seconds: float = 0.0) -> Module:
     return Module(name=f"m{number}-{seconds}", path=f"m{number}.py", size=int(seconds * 1000))
 
 
-def _request(number: int) -> GenerationRequest:
-    module = _module(number)
+def _request(number: int, seconds: float = 0.0) -> GenerationRequest:
+    module = _module(number, seconds)
     return GenerationRequest(snapshot=SNAPSHOT, component=Component(name="bench", modules=(module,)), module=module)
 
 
-if __name__ == "__main__":
-    main(Tta())
+PEER = Tta
