@@ -12,7 +12,7 @@ from celery.events.state import Task
 from flower.views.monitor import Metrics
 from tornado.web import authenticated
 
-from orchestrator.cli.flower import credentials
+from orchestrator.cli.flower import access
 
 
 def format_task(task: Task) -> Task:
@@ -25,7 +25,7 @@ def format_task(task: Task) -> Task:
 # Flower itself asks nobody for a password here; the figures are for those who may see the rest, too.
 Metrics.get = authenticated(Metrics.get)
 
-basic_auth = [credentials()]
+globals().update(access())
 read_only = True
 address = "127.0.0.1"
 

@@ -16,6 +16,13 @@ from tta_tasks.settings import settings
 CONFIG = Path(__file__).parents[1] / "flowerconfig.py"
 #: A password shorter than this is as good as none.
 MIN_PASSWORD = 12
+#: Logins elsewhere, and the handlers that Flower has for them.
+PROVIDERS = {
+    "github": "GithubLoginHandler",
+    "gitlab": "GitLabLoginHandler",
+    "google": "GoogleAuth2LoginHandler",
+    "okta": "OktaLoginHandler",
+}
 
 
 @click.command(short_help="Start Flower, to look at.")
@@ -25,9 +32,10 @@ def flower(address: str, port: int) -> None:
     """Start Flower: workers and tasks in the browser, to look at and not to touch.
 
     It asks for the user TTA_FLOWER_USER (tta, if not set) and the password TTA_FLOWER_PASSWORD, and does not start
-    without one. TTA_FLOWER_DB names a file that keeps over a restart what it has seen.
+    without one; or, with FLOWER_AUTH_PROVIDER, for a login elsewhere. TTA_FLOWER_DB names a file that keeps over a
+    restart what it has seen.
     """
-    credentials()
+    access()
     chosen = settings()
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed here.", "Install it: pip install 'tta-tasks[flower]'.")
@@ -39,12 +47,30 @@ def flower(address: str, port: int) -> None:
     os.execv(sys.executable, argv)  # noqa: S606 - becomes it, so that signals reach it
 
 
-def credentials() -> str:
-    """User and password, as basic authentication has them.
+def access() -> dict[str, object]:
+    """Flower's options that say who may look: a login elsewhere where one is named, else user and password.
 
     Raises:
-        SettingsError: No password is set, or one that does not protect.
+        SettingsError: Neither is set up, or not so that it protects.
     """
+    provider = os.environ.get("FLOWER_AUTH_PROVIDER", "")
+    if not provider:
+        return {"basic_auth": [_credentials()]}
+    names = {"auth": "FLOWER_AUTH", "oauth2_key": "FLOWER_OAUTH2_KEY", "oauth2_secret": "FLOWER_OAUTH2_SECRET"}
+    names["oauth2_redirect_uri"] = "FLOWER_OAUTH2_REDIRECT_URI"
+    options = {option: secretfiles.read(name) for option, name in names.items()}
+    missing = [names[option] for option, value in options.items() if not value]
+    if missing or provider not in PROVIDERS:
+        problem = f"{', '.join(missing)} not set" if missing else f"no such FLOWER_AUTH_PROVIDER: {provider}"
+        raise SettingsError(
+            f"Flower does not start: {problem}.",
+            f"A login needs {', '.join(names.values())}, and FLOWER_AUTH_PROVIDER: {', '.join(PROVIDERS)}.",
+        )
+    return {**options, "auth_provider": f"flower.views.auth.{PROVIDERS[provider]}"}
+
+
+def _credentials() -> str:
+    """User and password, as basic authentication has them."""
     user = os.environ.get("TTA_FLOWER_USER") or "tta"
     password = secretfiles.read("TTA_FLOWER_PASSWORD")
     if len(password) < MIN_PASSWORD:

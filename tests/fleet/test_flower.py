@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import runpy
@@ -13,6 +14,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,6 +162,58 @@ def test_no_password_no_flower(password: str) -> None:
     ended = subprocess.run([*TTA, "flower"], env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2
     assert "Set TTA_FLOWER_PASSWORD" in ended.stderr
+
+
+OAUTH = {
+    "FLOWER_AUTH_PROVIDER": "github",
+    "FLOWER_AUTH": r".*@example\.com",
+    "FLOWER_OAUTH2_KEY": "tta",
+    "FLOWER_OAUTH2_REDIRECT_URI": "https://flower.example/login",
+}
+
+
+def test_login_elsewhere(valkey_url: str, tmp_path: Path, eventually: Callable[[Callable[[], bool]], None]) -> None:
+    """With OAuth nobody sees pages, API or figures without a login, and whoever comes is sent to the provider."""
+    (tmp_path / "secret").write_text("geheim\n", encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        started = Flower(probe.getsockname()[1])
+    environment = {**os.environ, **OAUTH, "TTA_BROKER_URL": valkey_url}
+    environment["FLOWER_OAUTH2_SECRET_FILE"] = str(tmp_path / "secret")
+    argv = [*TTA, "flower", f"--port={started.port}"]
+    process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    try:
+        eventually(lambda: started.ask("/healthcheck")[0] == 200)
+        assert [_stranger(started, path)[0] for path in ("/", "/tasks", "/api/tasks", "/metrics")] == [
+            302,
+            302,
+            401,
+            302,
+        ]
+        asked = _stranger(started, "/login")[1]
+        assert asked.startswith("https://github.com/login/oauth/authorize?")
+        assert "client_id=tta" in asked
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _stranger(flower: Flower, path: str) -> tuple[int, str]:
+    """What somebody is answered who is not logged in, and where to go."""
+    with closing(http.client.HTTPConnection("127.0.0.1", flower.port, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers.get("Location", "")
+
+
+@pytest.mark.parametrize("change", [{}, {"FLOWER_OAUTH2_SECRET": "s", "FLOWER_AUTH_PROVIDER": "nobody"}])
+def test_login_that_is_half_set_up(change: dict[str, str]) -> None:
+    """A login with a part missing, or of a provider there is none of, is told before Flower starts."""
+    environment = {**os.environ, **OAUTH, **change, "TTA_BROKER_URL": "redis://127.0.0.1:1/0"}
+    ended = subprocess.run([*TTA, "flower"], env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 2
+    assert ("FLOWER_OAUTH2_SECRET not set" if not change else "no such FLOWER_AUTH_PROVIDER: nobody") in ended.stderr
+    assert "A login needs FLOWER_AUTH, FLOWER_OAUTH2_KEY" in ended.stderr
 
 
 def test_shipped_configuration_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
