@@ -183,12 +183,8 @@ def test_login_elsewhere(valkey_url: str, tmp_path: Path, eventually: Callable[[
     process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path)
     try:
         eventually(lambda: started.ask("/healthcheck")[0] == 200)
-        assert [_stranger(started, path)[0] for path in ("/", "/tasks", "/api/tasks", "/metrics")] == [
-            302,
-            302,
-            401,
-            302,
-        ]
+        pages = ("/", "/tasks", "/api/tasks", "/metrics")
+        assert {_stranger(started, page)[0] for page in pages} == {302}
         asked = _stranger(started, "/login")[1]
         assert asked.startswith("https://github.com/login/oauth/authorize?")
         assert "client_id=tta" in asked
