@@ -104,11 +104,11 @@ def _counters(counted: dict[str, float]) -> Iterator[Metric]:
 def _histograms(counted: dict[str, float]) -> Iterator[Metric]:
     for name, (labels, text) in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"tta_{name}", text, labels=labels)
-        for field, count in counted.items():
+        for field, total in counted.items():
             series, _, part = field.rpartition(":")
             found, *values = series.split(":")
-            if found == name and part == "count":
-                family.add_metric(values, [*_buckets(series, counted), ("+Inf", count)], counted[f"{series}:sum"])
+            if found == name and part == "sum":
+                family.add_metric(values, list(_buckets(series, counted)), total)
         yield family
 
 
@@ -117,3 +117,4 @@ def _buckets(series: str, counted: dict[str, float]) -> Iterator[tuple[str, floa
     for edge in EDGES:
         total += counted.get(f"{series}:{edge}", 0.0)
         yield str(float(edge)), total
+    yield "+Inf", total + counted.get(f"{series}:inf", 0.0)

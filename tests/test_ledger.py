@@ -322,7 +322,6 @@ def test_the_last_end_before_it_publishes_a_task(ledger: Ledger, valkey: redis.R
     ledger.finish(task("a"), TestingResult(status=Status.COMPLETED))
     assert waiting(valkey) == ["a", "b", "c"]
     assert begin(ledger, task("c"), "w1").move is Move.MOVED
-    assert not valkey.keys("tta:after:*")
 
 
 def test_a_bad_end_blocks_all_that_comes_after(ledger: Ledger) -> None:

@@ -24,6 +24,8 @@ from tta_tasks.settings import settings
 
 #: Messages sent in one round trip, where the transport can.
 BATCH = 500
+#: Header of a message whose task is in the ledger; no broker need hold it.
+HELD = "tta_held"
 #: Stand in a rendered message for what differs from task to task.
 _ID, _LABEL, _TAG = (f"{name}-00000000-0000-4000-8000-000000000000" for name in ("id", "label", "tag"))
 
@@ -38,6 +40,7 @@ def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
         "ignore_result": True,
         # What Flower and a worker's log show of it.
         "argsrepr": f"({task.label!r},)",
+        "headers": {HELD: 1},
     }
 
 
@@ -67,6 +70,7 @@ def _template(name: str, queue: str, priority: int) -> str:
     """A message with stand-ins, made once by Celery itself on Kombu's transport in memory."""
     with Connection("memory://") as connection, connection.channel() as channel:
         options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": priority, "argsrepr": _LABEL}
+        options["headers"] = {HELD: 1}
         app.send_task(name, producer=Producer(channel), ignore_result=True, **options)
         virtual: Any = channel
         message = virtual._get(queue)  # noqa: SLF001 - what was put, not what a consumer makes of it

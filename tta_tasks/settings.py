@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     #: Most tasks that wait or run on one queue; more are refused.
     max_queue_tasks: int = Field(default=20_000, ge=1)
     #: Largest request of one task, as JSON.
-    max_request_bytes: int = Field(default=256 << 10, ge=1024)
+    max_request_bytes: int = Field(default=2 << 20, ge=1024)
     #: Largest single artifact (a snapshot, a patch) in Redis.
     max_artifact_bytes: int = Field(default=64 << 20, gt=0)
     #: Most bytes of all artifacts in Redis; the least recently used go first, but none that open tasks need.

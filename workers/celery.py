@@ -22,6 +22,8 @@ __all__ = ["app"]
 log = logging.getLogger(__name__)
 
 app.conf.update(result_backend=quiet(settings().redis))
+if settings().transport == "redis":
+    app.conf.broker_transport = "workers.transport:Transport"
 app.Task.Request = "workers.request:Request"
 app.Task.Strategy = "workers.request:strategy"
 app.steps["consumer"].add(Lease)

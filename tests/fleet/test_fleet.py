@@ -99,8 +99,10 @@ def test_what_became_of_tasks_is_counted(
         "runs:completed": 1,
         "runs:failed": 1,
     }
-    assert state.counters["run_seconds:completed:count"] == 1
-    assert state.counters["task_seconds:generation:count"] == 4
+    runs = {name: count for name, count in state.counters.items() if name.startswith("run_seconds:completed:")}
+    assert sum(count for name, count in runs.items() if not name.endswith(":sum")) == 1
+    tasks = {name: count for name, count in state.counters.items() if name.startswith("task_seconds:generation:")}
+    assert sum(count for name, count in tasks.items() if not name.endswith(":sum")) == 4
     assert state.counters["task_seconds:generation:sum"] > 0
     eventually(lambda: view.look().reconciled)
     assert all(valkey.ttl(f"tta:{key}") != -1 for key in ("counters", "running:openhands", "workers:testing"))

@@ -4,7 +4,6 @@ Every task is written here before it is published. Keys, each expiring ``retenti
 
     <prefix>run:<id>       hash    plan, cancelled, created_at, tasks left, failed
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
-    <prefix>after:<id>     list    tasks that wait for this one to end
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
@@ -154,21 +153,30 @@ class Ledger:
         Raises:
             BrokerUnavailable: The broker does not answer; the tasks are accepted and published when it does.
         """
-        answers: list[int] = []
-        if plan is not None:
-            self._open(plan, len(tasks))
-        for start in range(0, len(tasks), BATCH):
-            batch = tasks[start : start + BATCH]
+        order = after if after is not None else {task.id: task.request.needs for task in tasks}
+        followers: dict[str, list[str]] = {task.id: [] for task in tasks}
+        for task in tasks:
+            for before in order[task.id]:
+                if before in followers:
+                    followers[before].append(task.id)
+        batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
+        if any(followers.values()):
+            batches.reverse()  # what comes after a task has to be known when that ends
+        answers: dict[str, int] = {}
+        for number, batch in enumerate(batches, start=1):
             arguments: list[Any] = [*self._head(), GRACE_S]
-            for task in batch:
-                before = task.request.needs if after is None else after[task.id]
-                arguments += self._acceptance(task, before, delivered=delivered)
+            for task in reversed(batch):
+                arguments += self._acceptance(task, order[task.id], followers, delivered=delivered)
+            if plan is not None and number == len(batches):
+                self._open(plan, len(tasks))
             with translated(self._url):
-                answers += cast("list[int]", self._accept(args=arguments))
+                found = cast("list[int]", self._accept(args=arguments))
+            for task, answer in zip(reversed(batch), found, strict=True):
+                answers[task.id] = max(answer, answers.get(task.id, 0))
         if plan is not None:
             self._forget_oldest()
-        publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
-        return tuple(bool(answer) for answer in answers)
+        publishing.publish([task for task in tasks if answers[task.id] > 1])
+        return tuple(bool(answers[task.id]) for task in tasks)
 
     def _open(self, plan: RunPlan, tasks: int) -> None:
         key = self._run_key(plan.id)
@@ -177,16 +185,23 @@ class Ledger:
             pipe.hset(key, mapping=facts | {"plan": plan.model_dump_json()})
             pipe.expire(key, self._settings.retention_s)
             pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
+            pipe.expire(f"{self._prefix}counters", self._settings.retention_s)
             pipe.execute()
 
-    def _acceptance(self, task: TaskRecord, before: Sequence[str], *, delivered: bool) -> list[Any]:
+    def _acceptance(
+        self, task: TaskRecord, order: Sequence[str], followers: Mapping[str, Sequence[str]], *, delivered: bool
+    ) -> list[Any]:
         """The arguments of ``scripts.ACCEPT`` for one task."""
         message = publishing.rendered(task) if self._is_broker else ""
         list_ = list_of(self._prefix, task.queue, Priority(task.priority))
-        fields = [part for pair in _to_hash(task).items() for part in pair]
+        earlier = [before for before in order if before not in followers]
+        fields = _to_hash(task)
+        if followers[task.id]:
+            fields["_after"] = "".join(f"{after} " for after in followers[task.id])
         deadline = "" if task.deadline is None else task.deadline
-        head = [task.id, task.queue, list_, message, deadline, int(delivered)]
-        return [*head, len(before), *before, len(fields), *fields]
+        head = [task.id, task.queue, list_, message, deadline, int(delivered), len(earlier), *earlier]
+        pairs = [part for pair in fields.items() for part in pair]
+        return [*head, len(order) - len(earlier), len(pairs), *pairs]
 
     def secure(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.
@@ -577,7 +592,8 @@ def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: AN
 
 
 def _to_hash(task: TaskRecord) -> dict[str, str]:
-    fields = task.model_dump(mode="json", exclude={"id", "request", "result"}, exclude_none=True)
+    left_out = {"id", "status", "request", "result"}
+    fields = task.model_dump(mode="json", exclude=left_out, exclude_defaults=True, exclude_none=True)
     fields["request"] = task.request.model_dump_json()
     if task.result is not None:
         fields["result"] = task.result.model_dump_json()

@@ -20,19 +20,36 @@ local function key_of(id) return prefix .. 'task:' .. id end
 
 local function ended(status) return status ~= 'queued' and status ~= 'parked' and status ~= 'running' end
 
--- The task can begin: its message goes into its queue, where that is here; else its id is told to the caller.
+-- Messages by the list they go into.
+local pushed = {}
+local function push(backwards)
+  for list, messages in pairs(pushed) do
+    local first, last, step = 1, #messages, 1
+    if backwards then first, last, step = last, 1, -1 end
+    for i = first, last, step do redis.call('LPUSH', list, messages[i]) end
+  end
+end
+
+-- The task can begin: its message is to go into its queue, where that is here; else its id is told to the caller.
 -- ``grace``: when the reconciler looks whether it got through, in seconds from now.
 local function publish(id, key, queue, list, message, deadline, grace, ready)
   local look = now + grace
   if deadline and tonumber(deadline) < look then look = deadline end
   redis.call('HSET', key, 'published_at', now)
   redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
-  if message then redis.call('LPUSH', list, message) else ready[#ready + 1] = id end
+  if not message then
+    ready[#ready + 1] = id
+  elseif pushed[list] then
+    table.insert(pushed[list], message)
+  else
+    pushed[list] = {message}
+  end
 end
 """
 
 # ARGV from 5: grace; for each task: id, queue, list, message (or empty), deadline (or empty), 1 if it is delivered
-# already, how many tasks it comes after, their ids, how many fields and values, field, value, ...
+# already, how many earlier tasks it comes after, their ids, how many that are handed in together with it, how many
+# fields and values, field, value, ... What comes after a task must be known before it: the last tasks are first.
 # Answers for each task 0 (known), 1 (new) or 2 (new, and to be published by the caller).
 ACCEPT: Final = (
     HEAD
@@ -44,37 +61,39 @@ while at <= #ARGV do
   if deadline == '' then deadline = nil end
   if message == '' then message = nil end
   local key, first = key_of(id), at + 1
-  local fields = first + ARGV[at]
+  local unmet_at = first + ARGV[at]
+  local fields = unmet_at + 1
   local last = fields + ARGV[fields]
   at = last + 1
   if redis.call('EXISTS', key) == 1 then
     answers[#answers + 1] = 0
   else
-    redis.call('HSET', key, unpack(ARGV, fields + 1, last))
-    redis.call('EXPIRE', key, keep)
-    local unmet, ready = 0, {}
-    for i = first, fields - 1 do
-      local before = redis.call('HMGET', key_of(ARGV[i]), 'status', 'label', 'stage')
+    local unmet, ready, more = tonumber(ARGV[unmet_at]), {}, {}
+    for i = first, unmet_at - 1 do
+      local before = redis.call('HMGET', key_of(ARGV[i]), 'status', 'label', 'stage', '_after')
       if before[1] and not ended(before[1]) then
         unmet = unmet + 1
-        redis.call('RPUSH', prefix .. 'after:' .. ARGV[i], id)
-        redis.call('EXPIRE', prefix .. 'after:' .. ARGV[i], keep)
+        redis.call('HSET', key_of(ARGV[i]), '_after', (before[4] or '') .. id .. ' ')
       elseif before[1] ~= 'completed' and before[3] ~= 'generation' and before[3] ~= 'refactoring' then
-        redis.call('HSETNX', key, '_blocked', before[1] and "'" .. before[2] .. "' " .. before[1] or '')
+        more = {'_blocked', before[1] and "'" .. before[2] .. "' " .. before[1] or ''}
       end
     end
+    redis.call('HSET', key, 'status', 'queued', unpack(ARGV, fields + 1, last))
+    redis.call('EXPIRE', key, keep)
     if unmet > 0 then
-      redis.call('HSET', key, 'unmet', unmet, '_list', list)
-      if message then redis.call('HSET', key, '_message', message) end
+      more[#more + 1], more[#more + 2], more[#more + 3], more[#more + 4] = 'unmet', unmet, '_list', list
+      if message then more[#more + 1], more[#more + 2] = '_message', message end
       redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + keep / 2, id)
     elseif delivered == '1' then
       redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + grace, id)
     else
       publish(id, key, queue, list, message, deadline, grace, ready)
     end
+    if #more > 0 then redis.call('HSET', key, unpack(more)) end
     answers[#answers + 1] = 1 + #ready
   end
 end
+push(true)
 return answers
 """
 )
@@ -90,7 +109,7 @@ BEGIN: Final = (
 local id, name, worker, slots, due, mark = unpack(ARGV, 5, 10)
 local key = key_of(id)
 local task = redis.call('HMGET', key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue',
-                        'deadline', 'stage', 'started_at')
+                        'deadline', 'stage', 'started_at', 'attempts')
 local status, run, deadline, queue = task[1], task[4], task[9], task[8]
 if not status then return {'unknown'} end
 
@@ -111,10 +130,7 @@ if refused then return {refused, redis.call('HGETALL', key)} end
 if status == 'running' then redis.call('HINCRBY', key, 'losses', 1) end
 if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
 redis.call('HSET', key, 'status', 'running', 'worker', worker, 'slots', slots, 'progress', '', 'lease_until', due,
-           '_start', mark)
-redis.call('HSETNX', key, 'started_at', now)
-redis.call('HINCRBY', key, 'attempts', 1)
-redis.call('EXPIRE', key, keep)
+           '_start', mark, 'started_at', task[11] or now, 'attempts', (task[12] or 0) + 1)
 -- However alive its worker is: a deadline must not go unnoticed.
 local look = deadline and math.min(tonumber(deadline), tonumber(due)) or due
 redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
@@ -125,7 +141,6 @@ local stream = run or id
 redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
            'at', now, 'what', 'running', 'message', '', 'worker', worker)
 redis.call('EXPIRE', prefix .. 'events:' .. stream, keep)
-redis.call('PUBLISH', key, 'running')
 return {'moved', redis.call('HGETALL', key)}
 """
 )
@@ -134,13 +149,14 @@ return {'moved', redis.call('HGETALL', key)}
 OBSERVE: Final = f"""
 local function observe(name, seconds)
   local counters = prefix .. 'counters'
+  local bucket = 'inf'
   for _, edge in ipairs({{{", ".join(map(str, EDGES))}}}) do
     if seconds <= edge then
-      redis.call('HINCRBY', counters, name .. ':' .. edge, 1)
+      bucket = edge
       break
     end
   end
-  redis.call('HINCRBY', counters, name .. ':count', 1)
+  redis.call('HINCRBY', counters, name .. ':' .. bucket, 1)
   redis.call('HINCRBYFLOAT', counters, name .. ':sum', seconds)
 end
 """
@@ -157,7 +173,7 @@ MOVE: Final = (
 local id, new, worker, payload, due, mark, grace = unpack(ARGV, 5, 11)
 local key = key_of(id)
 local task = redis.call('HMGET', key, 'status', 'lease_until', 'deadline', 'queue', 'stage', 'run_id', 'started_at',
-                        'worker', 'label', '_blocked')
+                        'worker', 'label', '_blocked', '_after')
 local status, deadline, queue, stage, run = task[1], task[3], task[4], task[5], task[6]
 if not status then return {'unknown'} end
 if ended(status) then return {'ended'} end
@@ -166,7 +182,7 @@ local message, answer = '', {'moved'}
 
 -- What comes after this task waits for one less. ``blocked``: why it need not be begun at all.
 local function release(blocked)
-  for _, other in ipairs(redis.call('LRANGE', prefix .. 'after:' .. id, 0, -1)) do
+  for other in string.gmatch(task[11] or '', '%S+') do
     local after = key_of(other)
     local found = redis.call('HMGET', after, 'status', 'queue', 'deadline', '_list', '_message')
     if found[1] == 'queued' then
@@ -177,14 +193,13 @@ local function release(blocked)
       end
     end
   end
-  redis.call('DEL', prefix .. 'after:' .. id)
 end
 
 local function finish()
+  redis.call('EXPIRE', prefix .. 'counters', keep)
   redis.call('HSET', key, 'status', new, 'finished_at', now, 'progress', '', 'lease_until', 0, 'result', payload)
   redis.call('ZREM', prefix .. 'open:' .. queue, id)
   redis.call('ZREM', prefix .. 'running:' .. queue, id)
-  redis.call('EXPIRE', prefix .. 'running:' .. queue, keep)
   local optional, blocked = stage == 'generation' or stage == 'refactoring', false
   if new == 'skipped' then
     blocked = task[10]
@@ -202,8 +217,8 @@ local function finish()
     local how = (known[3] == '1' and 'cancelled') or (known[2] and 'failed') or 'completed'
     redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
     observe('run_seconds:' .. how, tonumber(now) - tonumber(known[1]))
+    redis.call('EXPIRE', runs, keep)
   end
-  redis.call('EXPIRE', runs, keep)
 end
 
 if new == 'progress' then
@@ -222,14 +237,17 @@ else
   finish()
 end
 if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
-for i = 12, #ARGV, 2 do redis.call('HINCRBYFLOAT', prefix .. 'counters', ARGV[i], ARGV[i + 1]) end
-redis.call('EXPIRE', prefix .. 'counters', keep)
+for i = 12, #ARGV, 2 do
+  local how = string.find(ARGV[i + 1], '.', 1, true) and 'HINCRBYFLOAT' or 'HINCRBY'
+  redis.call(how, prefix .. 'counters', ARGV[i], ARGV[i + 1])
+end
 local stream = run or id
 redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
            'at', now, 'what', new, 'message', message, 'worker', worker)
 redis.call('EXPIRE', key, keep)
-redis.call('EXPIRE', prefix .. 'events:' .. stream, keep)
+if not task[7] then redis.call('EXPIRE', prefix .. 'events:' .. stream, keep) end
 if new ~= 'progress' then redis.call('PUBLISH', key, new) end
+push(false)
 return answer
 """
 )
