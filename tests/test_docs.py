@@ -20,6 +20,8 @@ from tta_tasks import errors, models, queues
 from tta_tasks.queues import Priority, transport_priority
 from tta_tasks.settings import Settings
 from workers.deployers.checks import Health
+from workers.deployers.compose import ComposeTarget
+from workers.deployers.image import Image
 from workers.deployers.local import LocalTarget, Serve
 from workers.deployers.targets import Environment, PromotionRule
 
@@ -200,6 +202,8 @@ def test_every_key_of_a_target_is_documented() -> None:
     health = {f"health.{name}" for name in Health.model_fields}
     serve = {f"serve.{name}" for name in Serve.model_fields}
     promotion = {f"promotion.{name}" for name in PromotionRule.model_fields}
+    image = {f"image.{name}" for name in Image.model_fields}
+    promotion |= image | set(ComposeTarget.model_fields)
     assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.models import Check, Component, Model
-from tta_tasks.protocols import Completed, Limits, Sandbox
+from tta_tasks.protocols import Limits, Sandbox
 
 #: Seconds that one smoke check may take.
 SMOKE_S = 60.0
@@ -111,12 +111,7 @@ class Installed:
         return {"python": self.bin / "python", "bin": self.bin, "release": self.folder}
 
     def _asked(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
-        """Run a command that tells by its status."""
-        try:
-            completed = self.sandbox.run(argv, cwd=self.folder, limits=Limits(wall_s=wall_s), network=network)
-        except SandboxError as error:
-            return Check(name=name, ok=False, detail=error.message)
-        return told(name, completed, wall_s)
+        return _ran(self.sandbox, self.folder, name, argv, wall_s, network=network)
 
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
@@ -135,8 +130,43 @@ class Installed:
         return sorted(parser["console_scripts"]) if parser.has_section("console_scripts") else []
 
 
-def told(name: str, completed: Completed, wall_s: float) -> Check:
-    """What a command that tells by its status has told."""
+@dataclass(frozen=True)
+class Reached:
+    """A release that is asked from outside, over the network; commands run in the sandbox."""
+
+    #: Where commands start.
+    folder: Path
+    sandbox: Sandbox
+    #: Where it listens, as ``host:port``; may be empty.
+    address: str = ""
+
+    def smoke(self, command: Sequence[str]) -> tuple[Check, ...]:
+        """The operator's own check, where there is one."""
+        words = _filled(command, _places(self.address))
+        return (_ran(self.sandbox, self.folder, "smoke", words, SMOKE_S, network=True),) if words else ()
+
+    def healthy(self, health: Health, dead: Callable[[], str] = str) -> Check:
+        """Ask until it is well, time is up, or it is ``dead``."""
+        asked = health.at(self.address)
+        return _polled(asked, dead) if asked.url else self._commanded(asked)
+
+    def well(self, health: Health) -> Check:
+        """Ask a single time."""
+        asked = health.at(self.address)
+        return _asked_once(asked) if asked.url else self._commanded(asked)
+
+    def _commanded(self, health: Health) -> Check:
+        return _ran(self.sandbox, self.folder, "health", health.command, health.timeout_s, network=True)
+
+
+def _ran(
+    sandbox: Sandbox, folder: Path, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False
+) -> Check:
+    """Run a command that tells by its status."""
+    try:
+        completed = sandbox.run(argv, cwd=folder, limits=Limits(wall_s=wall_s), network=network)
+    except SandboxError as error:
+        return Check(name=name, ok=False, detail=error.message)
     if completed.ok:
         return Check(name=name, ok=True)
     if completed.stopped:

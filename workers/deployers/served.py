@@ -64,9 +64,21 @@ class Beside:
         """Send clients to ``digest``, and to ``previous`` should that not take them."""
         self._front.order(digest, previous)
 
-    def watched(self, digest: str, watch_s: float, health: Health, once: Callable[[Health], Check]) -> Check:
-        """Look at a backend that is in use, for a while."""
-        return watched(watch_s, health, lambda asked: once(asked.at(self.address(digest))), lambda: self.dead(digest))
+    def watched(
+        self,
+        digest: str,
+        watch_s: float,
+        health: Health,
+        once: Callable[[Health], Check],
+        dead: Callable[[], str] | None = None,
+    ) -> Check:
+        """Look at a backend that is in use, for a while; ``dead`` tells of one that somebody else keeps running."""
+        return watched(
+            watch_s,
+            health,
+            lambda asked: once(asked.at(self.address(digest))),
+            dead or (lambda: self.dead(digest)),
+        )
 
     def settle(self, digest: str | None) -> None:
         """End all others, once their connections have ended."""
