@@ -84,8 +84,8 @@ def how_to_decide(task: TaskRecord) -> str:
     """The commands that decide on a parked task; empty where nobody need."""
     if task.status is not Status.PARKED or task.promotion is None or task.decision is not None:
         return ""
-    both = f"`tta approve {task.run_id}` or " if task.promotion.approval else ""
-    return f"{both}`tta reject {task.run_id}`"
+    reject = f"`tta reject {task.run_id}`"
+    return f"`tta approve {task.run_id}` or {reject}" if task.promotion.approval else f"{reject} stops it"
 
 
 def usage(taken: Usage) -> str:
