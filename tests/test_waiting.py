@@ -25,7 +25,7 @@ def test_record_that_expires_while_it_is_awaited(valkey: redis.Redis, valkey_url
     tasks = [record_of(TestingRequest(snapshot="0" * 64, component=COMPONENT), name) for name in ("gone", "kept")]
     ledger.accept(tasks)
     with closing(Waiter(ledger, settings)) as waiter:
-        gone, kept = (waiter.expect(task.id) for task in tasks)
+        gone, kept = waiter.expect([task.id for task in tasks])
         valkey.delete("tta:task:gone")
         with pytest.raises(RecordMissing, match="No task gone"):
             gone.result(timeout=20)

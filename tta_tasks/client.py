@@ -199,13 +199,14 @@ class TaskClient:
     def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[tuple[str, Result]]:
         """Wait for several tasks, and yield id and result as they end; errors as of :meth:`result`."""
         _check(timeout)
-        futures = {self.future(task_id): task_id for task_id in task_ids}
+        ids = list(task_ids)
+        futures = dict(zip(self._waiter.expect(ids), ids, strict=True))
         for future in as_completed(futures, timeout):
             yield futures[future], future.result()
 
     def future(self, task_id: str) -> Future[Result]:
         """The task's result, to come."""
-        return self._waiter.expect(task_id)
+        return self._waiter.expect([task_id])[0]
 
     def events(self, stream: str, poll_interval: float = 2.0) -> Iterator[Event]:
         """What happens in a run, or to a task on its own, from its beginning to its end.

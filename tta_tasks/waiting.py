@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import redis
@@ -19,6 +20,8 @@ from tta_tasks.settings import Settings
 HEAL_S = 2.0
 #: How often the listener looks whether there is somebody new to listen for, in seconds.
 TICK_S = 0.2
+#: Most notifications that are answered together.
+AT_ONCE = 500
 
 
 class Waiter:
@@ -41,39 +44,42 @@ class Waiter:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def expect(self, task_id: str) -> Future[Result]:
-        """The future of a task's result.
+    def expect(self, task_ids: Sequence[str]) -> list[Future[Result]]:
+        """The futures of some tasks' results, in their order, in one round trip for all.
 
         Raises:
             RecordMissing: No such task, or it has expired.
             StoreUnavailable: The ledger does not answer.
         """
         with self._lock:
-            if (known := self._expected.get(task_id)) is not None:
-                return known
-            future = self._expected[task_id] = Future()
-            future.set_running_or_notify_cancel()
+            fresh = [task_id for task_id in dict.fromkeys(task_ids) if task_id not in self._expected]
+            for task_id in fresh:
+                self._expected[task_id] = Future()
+                self._expected[task_id].set_running_or_notify_cancel()
+            futures = [self._expected[task_id] for task_id in task_ids]
+            if not fresh:
+                return futures
             try:
                 with translated(self._settings.redis):
-                    self._pubsub.subscribe(self._channel(task_id))
+                    self._pubsub.subscribe(*map(self._channel, fresh))
             except StoreUnavailable:
-                del self._expected[task_id]
+                for task_id in fresh:
+                    del self._expected[task_id]
                 raise
             self._listen()
         try:
-            self._read(task_id)
+            self._settle(fresh)
         except TtaError:
-            self._drop(task_id)
+            self._drop(fresh)
             raise
-        return future
+        return futures
 
     def close(self) -> None:
         """End the listener; futures that are still open end with an error."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
-        for task_id, future in list(self._expected.items()):
-            self._drop(task_id)
+        for future in self._drop(list(self._expected)).values():
             future.set_exception(StoreUnavailable("The client was closed while a task was awaited."))
         self._pubsub.close()
 
@@ -86,41 +92,51 @@ class Waiter:
         healed = time.monotonic()
         while not self._closed.is_set():
             try:
-                message = self._pubsub.get_message(timeout=TICK_S)
-                ended = [message["channel"].decode().rpartition("task:")[2]] if message else []
+                ended = self._heard()
                 if time.monotonic() - healed > HEAL_S:
                     healed = time.monotonic()
                     ended = list(self._expected)
-                for task_id in ended:
-                    self._answer(task_id)
+                self._answer(ended)
             except (redis.RedisError, TtaError):
                 # Out of reach: whoever waits may have a timeout; we look again.
                 self._closed.wait(TICK_S)
 
-    def _answer(self, task_id: str) -> None:
+    def _heard(self) -> list[str]:
+        """Wait a moment for a task to end; answer all that have, so that they can be read together."""
+        heard: list[str] = []
+        message = self._pubsub.get_message(timeout=TICK_S)
+        while message is not None:
+            heard.append(message["channel"].decode().rpartition("task:")[2])
+            message = self._pubsub.get_message() if len(heard) < AT_ONCE else None
+        return heard
+
+    def _answer(self, task_ids: Sequence[str]) -> None:
         try:
-            self._read(task_id)
-        except RecordMissing as error:
-            # It expired while it was waited for; the others are still to come.
-            future = self._drop(task_id)
-            if future is not None:
-                future.set_exception(error)
+            self._settle(task_ids)
+        except RecordMissing:
+            # One expired while it was waited for; the others are still to come.
+            for task_id in task_ids:
+                try:
+                    self._settle([task_id])
+                except RecordMissing as error:
+                    for future in self._drop([task_id]).values():
+                        future.set_exception(error)
 
-    def _read(self, task_id: str) -> None:
-        record = self._ledger.task(task_id)
-        if record.result is None:
-            return
-        future = self._drop(task_id)
-        if future is not None:
-            future.set_result(record.result)
+    def _settle(self, task_ids: Sequence[str]) -> None:
+        """Read what has become of some tasks, and tell whoever waits for those that ended."""
+        found = zip(task_ids, self._ledger.results(task_ids), strict=True)
+        results = {task_id: result for task_id, result in found if result is not None}
+        for task_id, future in self._drop(list(results)).items():
+            future.set_result(results[task_id])
 
-    def _drop(self, task_id: str) -> Future[Result] | None:
+    def _drop(self, task_ids: Sequence[str]) -> dict[str, Future[Result]]:
+        """Wait for some tasks no more; answer the futures that were still open."""
         with self._lock:
-            future = self._expected.pop(task_id, None)
-            if future is not None:
+            found = {task_id: self._expected.pop(task_id) for task_id in task_ids if task_id in self._expected}
+            if found:
                 with contextlib.suppress(redis.RedisError):
-                    self._pubsub.unsubscribe(self._channel(task_id))
-            return future
+                    self._pubsub.unsubscribe(*map(self._channel, found))
+            return found
 
     def _channel(self, task_id: str) -> str:
         return f"{self._settings.key_prefix}task:{task_id}"

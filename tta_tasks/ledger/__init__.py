@@ -456,10 +456,7 @@ class Ledger:
         found = self._fields(task_ids)
         for task_id, fields in found:
             if not fields:
-                raise RecordMissing(
-                    f"No task {task_id} is known here.",
-                    f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
-                )
+                raise self._missing(task_id)
         return tuple(_from_hash(task_id, fields) for task_id, fields in found)
 
     def known(self, task_ids: Iterable[str]) -> tuple[TaskRecord, ...]:
@@ -478,6 +475,29 @@ class Ledger:
             for task_id in ids:
                 pipe.hgetall(self._task_key(task_id))
             return list(zip(ids, cast("list[dict[bytes, bytes]]", pipe.execute()), strict=True))
+
+    def results(self, task_ids: Iterable[str]) -> tuple[Result | None, ...]:
+        """The results of several tasks, in one round trip; ``None`` for those that have not ended.
+
+        Raises:
+            RecordMissing: One of them does not exist, or has expired.
+            RecordUnreadable: Another version wrote one of them.
+        """
+        ids = list(task_ids)
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for task_id in ids:
+                pipe.hmget(self._task_key(task_id), "status", "result")
+            found = cast("list[list[bytes | None]]", pipe.execute())
+        for task_id, (status, _) in zip(ids, found, strict=True):
+            if status is None:
+                raise self._missing(task_id)
+        return tuple(_result(task_id, result) for task_id, (_, result) in zip(ids, found, strict=True))
+
+    def _missing(self, task_id: str) -> RecordMissing:
+        return RecordMissing(
+            f"No task {task_id} is known here.",
+            f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
+        )
 
     def plan(self, run_id: str) -> RunPlan:
         """What a run was asked to do.
@@ -600,6 +620,20 @@ def _to_hash(task: TaskRecord) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items()}
 
 
+def _result(task_id: str, result: bytes | None) -> Result | None:
+    try:
+        return None if result is None else RESULT.validate_json(result)
+    except ValidationError as error:
+        raise _unreadable(task_id, error) from error
+
+
+def _unreadable(task_id: str, error: Exception) -> RecordUnreadable:
+    return RecordUnreadable(
+        f"The record of task {task_id} cannot be read here: {str(error).splitlines()[0]}.",
+        "Another version wrote it: let all hosts have the same.",
+    )
+
+
 def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
     # What begins with an underscore is the scripts' own.
     mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
@@ -614,7 +648,4 @@ def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
             values["decision"] = Decision.model_validate_json(values["decision"])
         return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
     except (ValidationError, KeyError) as error:
-        raise RecordUnreadable(
-            f"The record of task {task_id} cannot be read here: {str(error).splitlines()[0]}.",
-            "Another version wrote it: let all hosts have the same.",
-        ) from error
+        raise _unreadable(task_id, error) from error
