@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_process_shutdown
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
 from tta_tasks import tracing
 from tta_tasks.backend import quiet
@@ -13,7 +13,7 @@ from tta_tasks.celery import app
 from tta_tasks.errors import TransientError
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from workers import scratch
+from workers import sandbox, scratch
 from workers.lease import Holding, Lease
 from workers.reconciler import Reconciling
 
@@ -52,9 +52,15 @@ def _tell_slots(sender: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
 
 
 @worker_init.connect
+@worker_process_init.connect
 def _reap(**_: Any) -> None:  # noqa: ANN401 - signal's own
-    if reaped := scratch.reap(settings().cache / "work"):
-        log.warning("Removed %d folders that a worker left behind when it died.", reaped)
+    """Remove what another worker left on this host, or the process of the pool whose place this one takes."""
+    if reaped := scratch.reap(settings().cache / "work") + sandbox.reap():
+        log.warning("Removed %d folders that a process left behind when it died.", reaped)
+
+
+@worker_init.connect
+def _prune(**_: Any) -> None:  # noqa: ANN401 - signal's own
     try:
         open_store(settings()).prune()
     except TransientError as error:

@@ -30,7 +30,8 @@ def folder(parent: Path) -> Iterator[Path]:
 def reap(parent: Path) -> int:
     """Remove the folders below ``parent`` whose processes have died; answer how many."""
     reaped = 0
-    for path in [entry for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []:
+    # A process may have died with its lock and no folder yet, or any more.
+    for path in {entry.with_suffix("") for entry in parent.iterdir()} if parent.is_dir() else ():
         with contextlib.suppress(Timeout), FileLock(_lock(path), blocking=False):
             _remove(path)
             reaped += 1

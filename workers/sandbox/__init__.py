@@ -1,6 +1,6 @@
 """The one door for code that is not ours: a component's tests, generated code, engines, agents, build steps."""
 
 from workers.sandbox.levels import LEVELS, PYTHON
-from workers.sandbox.process import ProcessSandbox, detect_sandbox
+from workers.sandbox.process import ProcessSandbox, detect_sandbox, reap
 
-__all__ = ["LEVELS", "PYTHON", "ProcessSandbox", "detect_sandbox"]
+__all__ = ["LEVELS", "PYTHON", "ProcessSandbox", "detect_sandbox", "reap"]

@@ -31,7 +31,7 @@ def detect_sandbox() -> ProcessSandbox:
     Raises:
         SandboxError: Not even the weakest works.
     """
-    scratch.reap(_folders())
+    reap()
     refused: dict[str, str] = {}
     for level in LEVELS:
         sandbox = ProcessSandbox(level, refused)
@@ -39,6 +39,15 @@ def detect_sandbox() -> ProcessSandbox:
             return sandbox
         refused[level] = reason
     raise SandboxError(f"No command can be run on this host: {refused['process-group']}")
+
+
+def reap() -> int:
+    """Remove the temporary folders of commands whose process here has died; answer how many.
+
+    Raises:
+        SandboxError: There is no place for such folders.
+    """
+    return scratch.reap(_folders())
 
 
 class ProcessSandbox:
