@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,26 @@ def test_every_error_is_documented() -> None:
     text = (REFERENCE / "errors.md").read_text(encoding="utf-8")
     known = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert not {"TtaError", *re.findall(r"── (\w+)", text)} ^ known
+
+
+def test_messages_to_look_for_are_given() -> None:
+    """Each message of ``troubleshoot.md`` is one that the code can give."""
+    given = {text for package in ("tta_tasks", "workers", "orchestrator") for text in _texts(ROOT / package)}
+    for line in (ROOT / "docs" / "how-to" / "troubleshoot.md").read_text(encoding="utf-8").splitlines():
+        cell = line.split(" | ")[0] if line.startswith("| ") else ""
+        for said in (said for said in re.findall(r"`([^`]+)`", cell) if " " in said and not said.startswith("tta ")):
+            pattern = re.compile(".*".join(map(re.escape, said.split("…"))))
+            assert any(pattern.search(text) for text in given), said
+
+
+def _texts(package: Path) -> Iterator[str]:
+    """Every string that the code of a package holds; for what is put in, an ellipsis."""
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
 
 
 def test_queues_and_priorities_are_those_of_the_reference() -> None:
