@@ -23,6 +23,7 @@ from tta_tasks.settings import Settings
 from workers.deployers.checks import Health
 from workers.deployers.compose import ComposeTarget
 from workers.deployers.image import Image
+from workers.deployers.kubernetes import KubernetesTarget
 from workers.deployers.local import LocalTarget, Serve
 from workers.deployers.targets import Environment, PromotionRule
 
@@ -204,7 +205,7 @@ def test_every_key_of_a_target_is_documented() -> None:
     serve = {f"serve.{name}" for name in Serve.model_fields}
     promotion = {f"promotion.{name}" for name in PromotionRule.model_fields}
     image = {f"image.{name}" for name in Image.model_fields}
-    promotion |= image | set(ComposeTarget.model_fields)
+    promotion |= image | {*ComposeTarget.model_fields, *KubernetesTarget.model_fields}
     assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
 
 
