@@ -79,6 +79,10 @@ class Peer:
         """Do the work of a run, as far side by side as it may be, and see its end."""
         raise NotImplementedError
 
+    def run_modules(self, n: int, runs: int) -> None:
+        """Do ``runs`` runs at once, of ``n`` modules each whose tasks pass on what real ones do; see their ends."""
+        raise NotImplementedError
+
 
 def produce(peer: Peer) -> None:
     """Answer questions until there are no more."""
@@ -139,10 +143,17 @@ def _makespan(peer: Peer, **work: Any) -> Answer:  # noqa: ANN401 - as JSON has 
     return {"seconds": time.perf_counter() - began}
 
 
+def _growth(peer: Peer, n: int, runs: int) -> Answer:
+    began = time.perf_counter()
+    peer.run_modules(n, runs)
+    return {"seconds": time.perf_counter() - began}
+
+
 ASKED: dict[str, Callable[..., Answer]] = {
     "submission": _submission,
     "fanout": _fanout,
     "latency": _latency,
     "priority": _priority,
     "makespan": _makespan,
+    "growth": _growth,
 }

@@ -3,12 +3,13 @@
 # /// script
 # [tool.bench]
 # title = "tta-tasks"
-# measures = ["submission", "fanout", "latency", "priority", "makespan"]
+# measures = ["submission", "fanout", "latency", "priority", "makespan", "growth"]
 # most = 10000
 # ///
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -17,12 +18,13 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks.peers.protocol import Peer, Work
-from orchestrator import canvas
+from orchestrator import canvas, workflow
 from tta_tasks.client import TaskClient
 from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, RunPlan, Target
 from tta_tasks.queues import Priority
+from tta_tasks.snapshot import Snapshot
 
-SNAPSHOT = "0" * 64
+SNAPSHOT = Snapshot(data=b"bench", digest=hashlib.sha256(b"bench").hexdigest(), files=0)
 
 
 def plan_of(
@@ -39,7 +41,7 @@ def plan_of(
         target=target,
         mode=Mode.SYNC if sequential else Mode.ASYNC,
         gates=Gates(coverage=50),
-        snapshot=SNAPSHOT,
+        snapshot=SNAPSHOT.digest,
     )
 
 
@@ -100,11 +102,19 @@ class Tta(Peer):
         if not result.ok:
             raise SystemExit(f"The run failed: {result.error}")
 
+    def run_modules(self, n: int, runs: int) -> None:
+        """See :meth:`Peer.run_modules`."""
+        modules = tuple(_module(number) for number in range(n))
+        last = [self.run(plan_of(modules, name="measured")) for _ in range(runs)]
+        for _, result in self.client.results(last):
+            if not result.ok:
+                raise SystemExit(f"A run failed: {result.error}")
+
     def run(self, plan: RunPlan) -> str:
         """Hand a run in; answer the id of its last task."""
         tasks = canvas.tasks_of(plan, canvas.Generation(), Priority.NORMAL)
         plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
-        self.client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, self.client.transport))
+        workflow.submit(workflow.Prepared(plan, tasks, SNAPSHOT), self.client)
         return tasks.all[-1].id
 
 
@@ -114,7 +124,9 @@ def _module(number: int, seconds: float = 0.0) -> Module:
 
 def _request(number: int, seconds: float = 0.0) -> GenerationRequest:
     module = _module(number, seconds)
-    return GenerationRequest(snapshot=SNAPSHOT, component=Component(name="bench", modules=(module,)), module=module)
+    return GenerationRequest(
+        snapshot=SNAPSHOT.digest, component=Component(name="bench", modules=(module,)), module=module
+    )
 
 
 PEER = Tta
