@@ -22,8 +22,10 @@ from tta_tasks.models import (
     Gates,
     Mode,
     Module,
+    ModuleCoverage,
     RunPlan,
     Status,
+    SuiteReport,
     Target,
     TaskRecord,
     TestingRequest,
@@ -43,6 +45,13 @@ def ledger(valkey: redis.Redis, valkey_url: str) -> Ledger:
 
 def task(task_id: str = "t1", run_id: str | None = "r1") -> TaskRecord:
     return record_of(TestingRequest(run_id=run_id, snapshot=SNAPSHOT, component=COMPONENT), task_id)
+
+
+def _coverage(path: str, covered: int) -> ModuleCoverage:
+    return ModuleCoverage(path=path, statements=9, covered_statements=covered, branches=0, covered_branches=0)
+
+
+SUITE = SuiteReport(passed=2, coverage=(_coverage("calculator/one.py", 3), _coverage("calculator/two.py", 9)))
 
 
 def begin(ledger: Ledger, task: TaskRecord, worker: str, *, redelivered: bool = False) -> Begun:
@@ -152,10 +161,22 @@ def test_oldest_runs_are_forgotten_first(ledger: Ledger, valkey: redis.Redis) ->
         found = task(f"t{number}", f"r{number}")
         ledger.accept([found], plan(f"r{number}", (found.id,), created_at=number))
         begin(ledger, found, "w1")
-        ledger.finish(found, TestingResult(status=Status.COMPLETED), "w1")
+        ledger.finish(found, TestingResult(status=Status.COMPLETED, suite=SUITE), "w1")
     assert ledger.runs(10) == ("r4", "r3", "r2")
     left = {key.decode().rpartition(":")[2] for key in valkey.scan_iter("tta:*:[rt][0-9]")}
     assert left == {"r2", "r3", "r4", "t2", "t3", "t4"}
+
+
+def test_a_baseline_is_read_module_by_module(ledger: Ledger) -> None:
+    """What a testing task has measured of one module is there when it has ended, without that of the others."""
+    ledger.accept([task()], plan())
+    begin(ledger, task(), "w1")
+    assert ledger.baselines.get("t1", "calculator/one.py") is None
+    ledger.finish(task(), TestingResult(status=Status.COMPLETED, suite=SUITE), "w1")
+    one, two = SUITE.coverage
+    assert ledger.baselines.get("t1", one.path) == SUITE.model_copy(update={"coverage": (one,)})
+    assert ledger.baselines.get("t1", two.path) == SUITE.model_copy(update={"coverage": (two,)})
+    assert ledger.baselines.get("t1", "no/such.py") == SUITE.model_copy(update={"coverage": ()})
 
 
 def test_a_run_that_goes_on_is_not_forgotten(ledger: Ledger) -> None:
@@ -170,9 +191,9 @@ def test_everything_expires(ledger: Ledger, valkey: redis.Redis) -> None:
     """No key of a run stays for ever."""
     ledger.accept([task()], plan())
     begin(ledger, task(), "w1")
-    ledger.finish(task(), TestingResult(status=Status.COMPLETED))
+    ledger.finish(task(), TestingResult(status=Status.COMPLETED, suite=SUITE))
     keys = [key for key in valkey.scan_iter("tta:*") if key not in {b"tta:runs", b"tta:testing:6"}]
-    assert len(keys) == 4
+    assert len(keys) == 5
     assert all(valkey.ttl(key) > 0 for key in keys)
 
 

@@ -4,6 +4,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
 
     <prefix>run:<id>       hash    plan, cancelled, created_at, tasks left, failed
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
+    <prefix>baseline:<id>  hash    what a testing task has measured, module by module (baselines.py)
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
@@ -37,6 +38,7 @@ from tta_tasks import publishing
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable
 from tta_tasks.ledger import counters, scripts
+from tta_tasks.ledger.baselines import Baselines
 from tta_tasks.ledger.parking import Parking
 from tta_tasks.models import (
     AnyRequest,
@@ -47,8 +49,10 @@ from tta_tasks.models import (
     Result,
     RunPlan,
     RunRecord,
+    Stage,
     Status,
     TaskRecord,
+    TestingResult,
 )
 from tta_tasks.queues import Priority, list_of
 from tta_tasks.settings import Settings
@@ -121,6 +125,8 @@ class Ledger:
         self._begin = client.register_script(scripts.BEGIN)
         self._move = client.register_script(scripts.MOVE)
         self._renew = client.register_script(scripts.RENEW)
+        #: What testing tasks have measured, module by module.
+        self.baselines = Baselines(client, settings)
         #: Tasks that wait without a worker.
         self.parking = Parking(client, settings)
 
@@ -335,6 +341,8 @@ class Ledger:
             BrokerUnavailable: The broker does not answer; what waited is published when it does.
         """
         counted = counters.ended(task, result)
+        if isinstance(result, TestingResult) and result.suite is not None:
+            self.baselines.put(task.id, result.suite)  # now: what waits for the end begins with it
         return (
             self._moved(task.id, result.status, counted, worker=worker, payload=result.model_dump_json()) is Move.MOVED
         )
@@ -558,7 +566,8 @@ class Ledger:
                     continue
                 if record.status.terminal:
                     tasks = [self._task_key(task.id) for task in record.tasks]
-                    self._redis.delete(self._run_key(run_id), f"{self._prefix}events:{run_id}", *tasks)
+                    measured = [self.baselines.key(task.id) for task in record.tasks if task.stage is Stage.TESTING]
+                    self._redis.delete(self._run_key(run_id), f"{self._prefix}events:{run_id}", *measured, *tasks)
                     self._redis.zrem(runs, run_id)
 
     # -- inside ----------------------------------------------------------------------------------------------------

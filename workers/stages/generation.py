@@ -19,7 +19,6 @@ from tta_tasks.models import (
     RejectedTest,
     Status,
     SuiteReport,
-    TestingResult,
 )
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
 from workers.acceptance import Acceptance, accept
@@ -85,8 +84,8 @@ def _rank(name: str) -> tuple[int, str]:
 
 def _baseline(request: GenerationRequest, context: Context, workspace: Workspace) -> SuiteReport:
     """The component's own suite, with coverage of the module: from an earlier task, or measured here."""
-    results = context.results(request.needs)
-    suite = next((each.suite for each in results if isinstance(each, TestingResult) and each.suite), None)
+    baselines = (context.ledger.baselines.get(need, request.module.path) for need in request.needs)
+    suite = next((found for found in baselines if found is not None), None)
     if suite is None:
         context.progress("running the tests")
         suite = run_suite(workspace)
