@@ -14,7 +14,7 @@ from tta_tasks.connection import connect
 from tta_tasks.settings import settings
 
 #: Ids, digests, names of queues and nodes: what differs between keys of one kind.
-OWN = re.compile(r"[0-9a-f]{12,}(?:-[0-9a-f]{4,})*|[^:]*@[^:]*")
+OWN = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[^:]*@[^:]*")
 
 
 def footprint() -> dict[str, tuple[int, int]]:
