@@ -78,6 +78,7 @@ class Rollout:
         if not passed(checks):
             return self._back(checks)
         self._record("switching", digest, self._previous)
+        self.site.switch(digest)
         checks = (*checks, *self._used(digest, self._previous))
         if not passed(checks):
             return self._back(checks)
@@ -104,7 +105,7 @@ class Rollout:
         if passed(self._used(last.release, last.previous)):
             self._released(last.release, last.previous)
             return
-        self._switch(last.previous if self.site.complete(last.previous) else None, None)
+        self._switch(last.previous if self.site.complete(last.previous) else None)
         self._record("rolled_back", last.release, last.previous)
         self.ground.settle(self.site.current())
 
@@ -122,7 +123,7 @@ class Rollout:
         digest, previous, was = self.request.digest, self._previous, self.site.current()
         self.request.progress(f"rolling {self.request.environment} back")
         if previous != was:
-            self._switch(previous, None)
+            self._switch(previous)
         self._record("rolled_back", digest, previous)
         again = self.ground.standing(previous) if previous and previous != was else ()
         self.ground.settle(previous)
@@ -136,16 +137,16 @@ class Rollout:
         return Release("rolled_back", self.ground.location, previous, checks)
 
     def _used(self, digest: str, previous: str | None) -> Checks:
-        """Put a release into use, and see how it does."""
+        """Have the release that the site names be the one in use, and see how it does."""
         try:
-            self._switch(digest, previous)
+            self.ground.switch(digest, previous)
         except DeploymentFailed as error:
             return (Check(name="switch", ok=False, detail=str(error)),)
         return self.ground.after(digest)
 
-    def _switch(self, digest: str | None, previous: str | None) -> None:
+    def _switch(self, digest: str | None) -> None:
         self.site.switch(digest)
-        self.ground.switch(digest, previous)
+        self.ground.switch(digest, None)
 
     def _released(self, digest: str, previous: str | None) -> None:
         self.site.freshen(digest)
