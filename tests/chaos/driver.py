@@ -110,7 +110,7 @@ def report(session: Session, producer: Producer, held: Arena) -> dict[str, Any]:
     tasks = producer.client.ledger.tasks(producer.accepted)
     known = {task.id: task for task in tasks}
     entries = journal.read(held.folder / "journal")
-    handed = order.passed_over(held.folder, settings().key_prefix)
+    handed = None if session.broker else order.passed_over(held.folder, settings().key_prefix)
     return {
         "seed": session.seed,
         "accepted": len(producer.accepted),
@@ -125,8 +125,8 @@ def report(session: Session, producer: Producer, held: Arena) -> dict[str, Any]:
         "faults": dict(held.havoc.done),
         "workers that fell by themselves": held.havoc.crew.fell,
         "executions": invariants.executions(entries, producer.accepted),
-        "messages handed out": handed.popped,
-        "of these while a more urgent one waited": handed.passed,
+        "messages handed out by Redis": handed and handed.popped,
+        "of these while a more urgent one waited": handed and handed.passed,
     }
 
 
