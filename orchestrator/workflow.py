@@ -140,7 +140,7 @@ def resume(record: RunRecord, client: TaskClient) -> None:
     left: list[TaskRecord] = []
     for task in record.tasks:
         gone = local is not None and not task.worker.startswith(f"local-{local.pid}@")
-        if task.status is Status.QUEUED and not task.unmet:
+        if task.status is Status.QUEUED and task.published_at:
             left.append(task)
         elif task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
             client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S, worker=task.worker)

@@ -16,6 +16,7 @@ from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
 from tta_tasks.errors import RecordMissing, StoreUnavailable
 from tta_tasks.ledger import Begun, Ledger, Move
+from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.models import (
     Component,
     ErrorInfo,
@@ -364,3 +365,46 @@ def test_task_is_not_begun_on_another_one_s_message(ledger: Ledger) -> None:
     """A queue's workers do only what is meant for it."""
     ledger.accept([task("a")])
     assert ledger.begin("a", "tta_tasks.deploy", "w1").move is Move.FOREIGN
+
+
+def fan(ledger: Ledger, run_id: str, width: int) -> list[str]:
+    """A run of one task and ``width`` that come after it, of which the first has ended."""
+    ids = [f"{run_id}-{number}" for number in range(width + 1)]
+    ledger.accept(
+        [task(name, run_id) for name in ids],
+        plan(run_id, tuple(ids)),
+        {name: (ids[0],) if name != ids[0] else () for name in ids},
+    )
+    ledger.finish(task(ids[0], run_id), TestingResult(status=Status.COMPLETED))
+    return ids[1:]
+
+
+def test_large_run_does_not_stand_before_a_small_one(ledger: Ledger, valkey: redis.Redis) -> None:
+    """A run has so many messages in a queue at a time; the rest follows, in order, as its tasks end."""
+    large = fan(ledger, "large", 3 * MIN_WINDOW)
+    small = fan(ledger, "small", 3)
+    assert [name for name in waiting(valkey) if name in {*large, *small}] == [*large[:MIN_WINDOW], *small]
+    ledger.finish(task(large[0], "large"), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey)[-2:] == [small[-1], large[MIN_WINDOW]]
+    for name in large[1:]:
+        ledger.finish(task(name, "large"), TestingResult(status=Status.COMPLETED))
+    assert [name for name in waiting(valkey) if name in large] == large
+    assert not valkey.keys("tta:backlog:*")
+    assert all(ledger.task(name).status is Status.COMPLETED for name in large)
+
+
+def test_window_grows_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
+    """A run fills all slots there are: with more of them, more of its tasks follow at the next end."""
+    ids = fan(ledger, "large", 4 * MIN_WINDOW)
+    ledger.present("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.widen(["testing"], 60)
+    ledger.finish(task(ids[0], "large"), TestingResult(status=Status.COMPLETED))
+    assert len([name for name in waiting(valkey) if name in ids]) == 2 * MIN_WINDOW + 1
+
+
+def test_cancelled_backlog_is_not_published(ledger: Ledger, valkey: redis.Redis) -> None:
+    """What was ended while it waited in the backlog is passed over."""
+    ids = fan(ledger, "large", MIN_WINDOW + 2)
+    ledger.finish(task(ids[MIN_WINDOW], "large"), TestingResult(status=Status.CANCELLED))
+    ledger.finish(task(ids[0], "large"), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey)[-1] == ids[-1]

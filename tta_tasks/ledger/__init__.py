@@ -5,6 +5,8 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>run:<id>       hash    plan, cancelled, created_at, tasks left, failed
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
     <prefix>baseline:<id>  hash    what a testing task has measured, module by module (baselines.py)
+    <prefix>backlog:<run>:<queue>  list  its tasks that are ready, and follow as others end
+    <prefix>window:<queue>   string  how many messages of one run may be in the queue at a time
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
@@ -375,6 +377,18 @@ class Ledger:
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.zrem(self._workers_key(queue), f"{slots} {worker}")
+            pipe.execute()
+
+    def widen(self, queues: Iterable[str], within_s: float) -> None:
+        """Let a run have twice as many messages in each queue as its workers have slots; for ``within_s`` seconds."""
+        names, now = list(queues), time.time()
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in names:
+                pipe.zrangebyscore(self._workers_key(queue), now, "+inf")
+            found = cast("list[list[bytes]]", pipe.execute())
+            for queue, workers in zip(names, found, strict=True):
+                slots = sum(int(worker.partition(b" ")[0]) for worker in workers)
+                pipe.set(f"{self._prefix}window:{queue}", max(scripts.MIN_WINDOW, 2 * slots), ex=max(1, int(within_s)))
             pipe.execute()
 
     # -- what the reconciler looks after -----------------------------------------------------------------------------

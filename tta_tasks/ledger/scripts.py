@@ -5,6 +5,10 @@ arguments ``prefix, retention, now, max events`` and makes its keys from them; s
 
 What a task waits for is counted down in the same step that ends the last task before it; where the broker is this Redis
 (``_message`` is set), its message is put into its queue in that step, too, and nothing can come between.
+
+A run has only so many messages in a queue at a time (``window``: as many as keep its workers busy). What else is
+ready waits in ``<prefix>backlog:<run>:<queue>``, and follows as tasks of that run end. So a run of a thousand modules
+does not stand before one of three.
 """
 
 from __future__ import annotations
@@ -12,6 +16,9 @@ from __future__ import annotations
 from typing import Final
 
 from tta_tasks.ledger.counters import EDGES
+
+#: Messages that a run may have in a queue at a time, however few workers there are.
+MIN_WINDOW: Final = 32
 
 HEAD: Final = """
 local prefix, keep, now, max_events = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -169,30 +176,72 @@ end
 MOVE: Final = (
     HEAD
     + OBSERVE
+    + f"local MIN_WINDOW = {MIN_WINDOW}\n"
     + """
 local id, new, worker, payload, due, mark, grace = unpack(ARGV, 5, 11)
 local key = key_of(id)
 local task = redis.call('HMGET', key, 'status', 'lease_until', 'deadline', 'queue', 'stage', 'run_id', 'started_at',
-                        'worker', 'label', '_blocked', '_after')
+                        'worker', 'label', '_blocked', '_after', 'published_at')
 local status, deadline, queue, stage, run = task[1], task[3], task[4], task[5], task[6]
 if not status then return {'unknown'} end
 if ended(status) then return {'ended'} end
 local held = status == 'running' and tonumber(task[2] or 0) > tonumber(now)
 local message, answer = '', {'moved'}
 
+local function backlog(place) return prefix .. 'backlog:' .. run .. ':' .. place end
+
+local widths = {}
+local function window(place)
+  if not widths[place] then widths[place] = tonumber(redis.call('GET', prefix .. 'window:' .. place) or MIN_WINDOW) end
+  return widths[place]
+end
+
+local function forward(other, its_key)
+  local found = redis.call('HMGET', its_key, 'queue', 'deadline', '_list', '_message')
+  redis.call('HDEL', its_key, '_list', '_message')
+  publish(other, its_key, found[1], found[3], found[4], found[2], grace, answer)
+end
+
 -- What comes after this task waits for one less. ``blocked``: why it need not be begun at all.
 local function release(blocked)
+  local sent = {}
   for other in string.gmatch(task[11] or '', '%S+') do
     local after = key_of(other)
-    local found = redis.call('HMGET', after, 'status', 'queue', 'deadline', '_list', '_message')
+    local found = redis.call('HMGET', after, 'status', 'queue')
     if found[1] == 'queued' then
       if blocked then redis.call('HSETNX', after, '_blocked', blocked) end
       if redis.call('HINCRBY', after, 'unmet', -1) == 0 then
-        redis.call('HDEL', after, '_list', '_message')
-        publish(other, after, found[2], found[4], found[5], found[3], grace, answer)
+        local place = found[2]
+        sent[place] = (sent[place] or 0) + 1
+        if not run or sent[place] <= window(place) then
+          forward(other, after)
+        else
+          redis.call('RPUSH', backlog(place), other)
+        end
       end
     end
   end
+  for place, number in pairs(sent) do
+    local more = number - window(place)
+    if run and more > 0 then
+      redis.call('EXPIRE', backlog(place), keep)
+      redis.call('HSET', prefix .. 'run:' .. run, '_backlog:' .. place, more, '_sent:' .. place, number - more)
+    end
+  end
+end
+
+-- A task of the run has ended: others follow from its backlog. ``left`` wait there, ``sent`` were published.
+local function follow(left, sent)
+  if task[12] then sent = sent - 1 end
+  while left > 0 and sent < window(queue) do
+    local other = redis.call('LPOP', backlog(queue))
+    left = other and left - 1 or 0
+    if other and redis.call('HGET', key_of(other), 'status') == 'queued' then
+      sent = sent + 1
+      forward(other, key_of(other))
+    end
+  end
+  redis.call('HSET', prefix .. 'run:' .. run, '_backlog:' .. queue, left, '_sent:' .. queue, sent)
 end
 
 local function finish()
@@ -206,14 +255,15 @@ local function finish()
   elseif new ~= 'completed' and not optional then
     blocked = "'" .. task[9] .. "' " .. new
   end
+  local runs = run and prefix .. 'run:' .. run
+  local known = run and redis.call('HMGET', runs, 'left', '_backlog:' .. queue, '_sent:' .. queue)
+  if known and tonumber(known[2] or 0) > 0 then follow(tonumber(known[2]), tonumber(known[3])) end
   release(blocked)
   if task[7] then observe('task_seconds:' .. stage, tonumber(now) - tonumber(task[7])) end
-  if not run then return end
-  local runs = prefix .. 'run:' .. run
-  if redis.call('HEXISTS', runs, 'left') == 0 then return end
+  if not (known and known[1]) then return end
   if new ~= 'completed' and not optional then redis.call('HSET', runs, 'failed', 1) end
   if redis.call('HINCRBY', runs, 'left', -1) == 0 then
-    local known = redis.call('HMGET', runs, 'created_at', 'failed', 'cancelled')
+    known = redis.call('HMGET', runs, 'created_at', 'failed', 'cancelled')
     local how = (known[3] == '1' and 'cancelled') or (known[2] and 'failed') or 'completed'
     redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
     observe('run_seconds:' .. how, tonumber(now) - tonumber(known[1]))
