@@ -11,9 +11,10 @@ counts down what each task comes after (:mod:`tta_tasks.order`), and publishes i
 
 from __future__ import annotations
 
+import statistics
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery import chain, chord
@@ -27,7 +28,6 @@ from tta_tasks.models import (
     Mode,
     RefactoringRequest,
     RunPlan,
-    Stage,
     Target,
     TaskRecord,
     TestingRequest,
@@ -120,15 +120,25 @@ def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks
     return Tasks(testing, tuple(header), collection, tuple(deployments))
 
 
-def tasks_in(records: Sequence[TaskRecord]) -> Tasks:
-    """The tasks of a run that was accepted earlier, stage by stage."""
-    of = {stage: tuple(task for task in records if task.stage is stage) for stage in Stage}
-    return Tasks(
-        of[Stage.TESTING][0],
-        of[Stage.GENERATION] + of[Stage.REFACTORING],
-        of[Stage.COLLECTION][0],
-        of[Stage.STAGING] + of[Stage.PRODUCTION],
-    )
+def longest_first(tasks: Tasks, durations: Mapping[str, float]) -> Tasks:
+    """The same tasks, those of the header first that will take longest.
+
+    Args:
+        tasks: The tasks of a run whose header's parts need nothing of each other, or they stay as they are.
+        durations: Module -> seconds, the last time. Others are judged by their size, at the known ones' pace.
+    """
+    parts = {task.id for task in tasks.header}
+    if any(parts.intersection(task.request.needs) for task in tasks.header):
+        return tasks
+    modules = {task.id: task.request.module for task in tasks.header if isinstance(task.request, GenerationRequest)}
+    known = [module for module in modules.values() if durations.get(module.name) and module.size]
+    pace = statistics.median(durations[module.name] / module.size for module in known) if known else 1.0
+
+    def expected(task: TaskRecord) -> float:
+        module = modules.get(task.id)
+        return durations.get(module.name, module.size * pace) if module else 0.0
+
+    return replace(tasks, header=tuple(sorted(tasks.header, key=expected, reverse=True)))
 
 
 def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:

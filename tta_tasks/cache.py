@@ -11,13 +11,15 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tta_tasks.connection import connect, translated
 from tta_tasks.settings import Settings
 
 #: Part of every key; raise it when what is stored changes its meaning.
 FORMAT = 1
+#: Results forgotten in a round trip.
+AT_ONCE = 500
 
 
 def content_key(*, stage: str, version: str, request: Mapping[str, object], inputs: Iterable[Path], root: Path) -> str:
@@ -49,6 +51,14 @@ def content_key(*, stage: str, version: str, request: Mapping[str, object], inpu
     return key.hexdigest()
 
 
+class Usage(NamedTuple):
+    """What is kept."""
+
+    results: int
+    #: Bytes of them together.
+    size: int
+
+
 class ResultCache:
     """Results in Redis, forgotten when they were not asked for during ``TTA_RETENTION_S``, or when there are too many.
 
@@ -61,6 +71,7 @@ class ResultCache:
         self._url = settings.redis
         self._prefix = f"{settings.key_prefix}result:"
         self._index = f"{settings.key_prefix}results"
+        self._counters = f"{settings.key_prefix}counters"
         self._ttl = settings.retention_s
         self._most = settings.max_cached_results
 
@@ -81,6 +92,32 @@ class ResultCache:
             return None  # done again, it is overwritten
         return result if isinstance(result, dict) else None
 
+    def usage(self) -> Usage:
+        """How much is kept.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        with translated(self._url):
+            keys = cast("list[bytes]", self._redis.zrange(self._index, 0, -1))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.strlen(self._prefix + key.decode())
+                sizes = [size for size in pipe.execute() if size]  # those that have expired are empty
+        return Usage(len(sizes), sum(sizes))
+
+    def clear(self) -> int:
+        """Forget all results; answers how many.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        forgotten = 0
+        with translated(self._url):
+            while oldest := cast("list[tuple[bytes, float]]", self._redis.zpopmin(self._index, AT_ONCE)):
+                forgotten += self._redis.delete(*(self._prefix + name.decode() for name, _ in oldest))
+        return forgotten
+
     def put(self, key: str, result: Mapping[str, Any]) -> None:
         """Store a result, JSON-safe, under ``key``.
 
@@ -97,3 +134,4 @@ class ResultCache:
             if surplus > 0:
                 oldest = cast("list[tuple[bytes, float]]", self._redis.zpopmin(self._index, surplus))
                 self._redis.delete(*(self._prefix + name.decode() for name, _ in oldest))
+                self._redis.hincrby(self._counters, "evicted:results", len(oldest))

@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     task_timeout_s: int = Field(default=3600, ge=10)
     task_grace_s: int = Field(default=60, ge=1)
 
+    #: A worker that is at work takes nothing more while less memory than this is free on its host (or in its control
+    #: group). On Redis only.
+    min_free_bytes: int = Field(default=512 << 20, ge=0)
+
     #: Bounds of one command in the sandbox.
     sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
     suite_timeout_s: float = Field(default=600.0, gt=0)

@@ -14,6 +14,7 @@ from tta_tasks.errors import TransientError
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
 from workers import sandbox, scratch
+from workers.admission import Admission
 from workers.lease import Holding, Lease
 from workers.reconciler import Reconciling
 
@@ -27,6 +28,7 @@ if settings().transport == "redis":
 app.Task.Request = "workers.request:Request"
 app.Task.Strategy = "workers.request:strategy"
 app.steps["consumer"].add(Lease)
+app.steps["consumer"].add(Admission)
 app.steps["worker"].add(Holding)
 app.steps["worker"].add(Reconciling)
 

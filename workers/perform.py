@@ -43,7 +43,10 @@ def _performed(task: TaskRecord, ledger: Ledger) -> Result:
         result: Result = RESULT.validate_python(known)
         if context.holds(result):
             return _cached(result)
+    began = time.monotonic()
     result = _run(task, context)
+    if isinstance(task.request, GenerationRequest) and result.ok:
+        ledger.took(task.request.component.name, task.request.module.name, time.monotonic() - began)
     # What an engine could not do this time, it may do the next.
     if key is not None and result.ok and not getattr(result, "notes", ()):
         context.cache.put(key, result.model_dump(mode="json"))

@@ -95,6 +95,7 @@ class Reconciler:
         try:
             if evicted := self._store.evict(lambda: artifacts.needed(self._ledger)):
                 log.info("Removed %d artifacts that were not used for long, to make room.", evicted)
+                self._ledger.count("evicted:artifacts", evicted)
         except RecordUnreadable as error:
             log.warning("No artifacts are removed, as it cannot be told which are needed: %s", error)
 

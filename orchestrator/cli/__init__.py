@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from orchestrator.cli.cache import cache
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.engines import engines
 from orchestrator.cli.faults import Group
@@ -43,7 +44,7 @@ def main() -> None:
 COMMANDS = (
     *(run, submit, list_, status, watch, results, approve, reject, cancel, resume, retry),
     *(releases, rollback),
-    *(up, down, doctor, engines),
+    *(up, down, doctor, engines, cache),
     *(worker, serve, health, top, flower, metrics),
 )
 

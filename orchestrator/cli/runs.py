@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from orchestrator import canvas, outputs, workflow
+from orchestrator import outputs, workflow
 from orchestrator.cli.following import code_of, follow
 from orchestrator.printable import printable
 from orchestrator.report.wording import decided, how_to_decide, parked
@@ -133,7 +133,7 @@ def retry(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
         if not record.status.terminal:
             raise UsageError(f"Run {run} is {record.status}.", f"`tta resume {run}` continues it.")
         plan, tasks = workflow.again(record)
-        run_id = client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, client.transport))
+        run_id = workflow.hand_in(plan, tasks, client)
         code = follow(client, run_id, choose_view(as_json=as_json), outputs.Wanted(repository=repo))
     sys.exit(code)
 

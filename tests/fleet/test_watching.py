@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
+from orchestrator.cli import main
 from orchestrator.exporter import FleetCollector
 from orchestrator.watch.fleet import picture
 from tta_tasks import canary
+from tta_tasks.cache import ResultCache
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import GenerationResult, ModuleCoverage, Stage, Status, Usage
@@ -156,3 +159,18 @@ def test_top_shows_queues_and_workers(fleet: Fleet, view: View) -> None:
     assert "nobody" in lines["testing"]
     assert "nobody" not in lines["openhands"]
     assert "openhands" in lines["test-0@host"]
+
+
+def test_cache_is_shown_and_cleared(fleet: Fleet) -> None:
+    """How many results there are, how often they answered; cleared, there are none, and nothing is asked with --yes."""
+    kept = ResultCache(fleet.settings)
+    kept.put("a" * 64, {"status": "completed"})
+    fleet.client.ledger.count("cached:generation", 3)
+    fleet.client.ledger.count("ended:generation:completed", 4)
+    shown = CliRunner().invoke(main, ["cache", "show"])
+    assert "1 of 20,000" in shown.output
+    assert "3 of 4 tasks that ended (75%)" in shown.output
+    assert CliRunner().invoke(main, ["cache", "clear"], input="n\n").exit_code == 1
+    assert kept.usage().results == 1
+    assert "1 results are forgotten" in CliRunner().invoke(main, ["cache", "clear", "--yes"]).output
+    assert (kept.usage(), kept.get("a" * 64)) == ((0, 0), None)

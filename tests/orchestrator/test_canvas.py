@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import canvas
-from tta_tasks.models import Component, Gates, Mode, Module, RunPlan, Stage, Target
+from tta_tasks.models import Component, Gates, Mode, Module, RunPlan, Target
 from tta_tasks.queues import Priority
 
 
@@ -87,10 +87,17 @@ def test_priority_is_the_transport_s() -> None:
         assert (first.options["priority"], first.options["queue"]) == (number, "testing")
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_accepted_tasks_compose_to_the_same_canvas_again(mode: Mode) -> None:
-    """From the records alone the canvas is made again, with the same ids."""
-    tasks = tasks_of(3, mode)
-    again = canvas.tasks_in(tasks.all)
-    assert again == tasks
-    assert {task.stage for task in again.all} == set(Stage)
+def test_what_took_longest_the_last_time_comes_first() -> None:
+    """Recorded durations decide; a module without one is judged by its size, at the others' pace."""
+    tasks = tasks_of(4, Mode.ASYNC)
+    ordered = canvas.longest_first(tasks, {"m1": 40.0, "m2": 20.0})
+    assert [task.label for task in ordered.header] == [
+        "generate m3", "generate m1", "generate m2", "generate m0", "refactor",
+    ]  # fmt: skip
+    assert canvas.longest_first(tasks, {}).header == tasks.header
+
+
+def test_one_after_another_stays_in_its_order() -> None:
+    """Where each task comes after the one before, nothing is moved."""
+    tasks = tasks_of(4, Mode.SYNC)
+    assert canvas.longest_first(tasks, {"m0": 100.0}) == tasks

@@ -13,6 +13,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>running:<queue>  zset  those of them that a worker is doing, by the end of their lease
     <prefix>parked:<queue>   zset  those of them that wait for their time, or for a person (parking.py), since when
     <prefix>workers:<queue>  zset  "<slots> <node name>" of the workers on it, by when they are due to be heard of again
+    <prefix>durations:<component>  hash  module -> how long its tests took to generate, in seconds, bounded
     <prefix>dead           list    tasks that were given up, newest first, bounded
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
 
@@ -71,6 +72,8 @@ GRACE_S = 10.0
 WAKE_S = 0.001
 #: Most dead letters kept.
 MAX_DEAD = 1000
+#: Most modules of a component whose durations are remembered.
+MAX_DURATIONS = 20_000
 #: Most runs forgotten when one is accepted.
 FORGET_AT_ONCE = 3
 #: Tasks accepted in one round trip.
@@ -391,6 +394,11 @@ class Ledger:
                 pipe.set(f"{self._prefix}window:{queue}", max(scripts.MIN_WINDOW, 2 * slots), ex=max(1, int(within_s)))
             pipe.execute()
 
+    def count(self, counter: str, amount: float) -> None:
+        """Add to a counter (``counters.py``), ``name:label``."""
+        with translated(self._url):
+            self._redis.hincrbyfloat(f"{self._prefix}counters", counter, amount)
+
     # -- what the reconciler looks after -----------------------------------------------------------------------------
 
     def due(self, queue: str, limit: int) -> tuple[str, ...]:
@@ -443,6 +451,22 @@ class Ledger:
             pipe.expire(f"{self._prefix}dead", self._settings.retention_s)
             pipe.hincrby(f"{self._prefix}counters", f"dead:{task.stage}", 1)
             pipe.execute()
+
+    def took(self, component: str, module: str, seconds: float) -> None:
+        """Remember how long a module's generation took, so that the longest can begin first the next time."""
+        key = f"{self._prefix}durations:{component}"
+        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, module, f"{seconds:.2f}")
+            pipe.expire(key, self._settings.retention_s)
+            pipe.hlen(key)
+            if int(pipe.execute()[-1]) > MAX_DURATIONS:
+                self._redis.delete(key)  # modules come and go; the next runs fill it again
+
+    def durations(self, component: str) -> dict[str, float]:
+        """Module -> how long its generation took the last time, in seconds."""
+        with translated(self._url):
+            found = cast("dict[bytes, bytes]", self._redis.hgetall(f"{self._prefix}durations:{component}"))
+        return {module.decode(): float(seconds) for module, seconds in found.items()}
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

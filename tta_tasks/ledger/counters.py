@@ -19,6 +19,7 @@ COUNTERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ended": (("stage", "status"), "Tasks that ended."),
     "cached": (("stage",), "Tasks answered from the result cache."),
     "dead": (("stage",), "Tasks given up."),
+    "evicted": (("kind",), "Cached results and artifacts that were removed to make room for others."),
     "runs": (("status",), "Runs that ended."),
     "statements_gained": ((), "Statements that generated tests cover and no test covered before."),
     "tests_accepted": ((), "Generated tests that were kept."),
