@@ -46,6 +46,7 @@ OURS: Final[dict[str, tuple[str, str]]] = {
     "UNKNOWN_CA": ("it does not trust the authority that signed our client certificate", CLIENT),
     "CERTIFICATE_REVOKED": ("our client certificate was revoked", CLIENT),
     "CERTIFICATE_UNKNOWN": ("it does not take our client certificate", CLIENT),
+    "UNSUPPORTED_CERTIFICATE": ("it does not take our kind of client certificate", CLIENT),
     "BAD_CERTIFICATE": ("it does not take our client certificate", CLIENT),
     "WRONG_VERSION_NUMBER": ("there is no TLS at this port", "Name the port with TLS, or use redis:// or amqp://."),
     "RECORD_LAYER_FAILURE": ("there is no TLS at this port", "Name the port with TLS, or use redis:// or amqp://."),

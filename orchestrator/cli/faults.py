@@ -36,6 +36,8 @@ class Group(click.Group):
         except TtaError as error:
             say(error.message, error.hint)
             sys.exit(exit_code(error))
+        except BrokenPipeError:
+            raise  # whoever reads has seen enough; click ends quietly
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             say(f"{error.strerror or error}{where}.", "Is there room on the disk, and may this user write there?")

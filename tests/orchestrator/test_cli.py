@@ -173,6 +173,18 @@ def test_wrong_broker_is_told(shell: Shell, command: list[str], url: str, code: 
     assert "geheim" not in done.stderr
 
 
+def test_a_pipe_that_is_closed_is_no_fault(shell: Shell) -> None:
+    """`tta doctor | head -1`: who reads has seen enough, and nothing is said of it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [*TTA, "doctor"]
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run(
+            argv, cwd=shell.folder, env=shell.environment, stdout=closed, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert not done.stderr
+
+
 def test_submitting_to_nowhere_is_told(shell: Shell) -> None:
     """`tta submit` needs a broker, and says which two ways there are."""
     done = shell.run("submit", "ring.md", code=2)
