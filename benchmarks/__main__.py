@@ -11,12 +11,12 @@ from pathlib import Path
 from benchmarks import environments
 from benchmarks.arena import Arena, arena, conditions
 from benchmarks.measures import Options
-from benchmarks.report import ORDER, measure_of, render
+from benchmarks.report import ORDER, measure_of, render, scale
 from benchmarks.report.figure import draw
 from benchmarks.samples import Measured, Sample, load, save
 from benchmarks.system import ROOT
 
-OUT = ROOT / "docs" / "reference"
+OUT = ROOT / "docs"
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started must not outlive it
     cache: Path = options.cache.expanduser().absolute()
-    file: Path = options.out / "benchmarks.json"
+    file: Path = options.out / "reference" / "benchmarks.json"
     for name in options.only:
         with arena(cache, options.peers, options.slots) as ground:
             began = time.monotonic()
@@ -50,9 +50,16 @@ def _taken(name: str, ground: Arena, options: Options) -> tuple[Sample, ...]:
 
 def _report(out: Path, file: Path) -> None:
     measured = load(file)
-    (out / "benchmarks.md").write_text(render(measured, "benchmarks.svg"), encoding="utf-8")
-    draw(measured, out / "benchmarks.svg")
-    _say(f"{out / 'benchmarks.md'}")
+    page = file.with_suffix(".md")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(measured, "benchmarks.svg"), encoding="utf-8")
+    draw(measured, file.with_suffix(".svg"))
+    _say(str(page))
+    if {"growth", "fleet"} <= measured.keys():
+        page = out / "explanation" / "scale.md"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(scale.render(measured["growth"], measured["fleet"]), encoding="utf-8")
+        _say(str(page))
 
 
 def _say(line: str) -> None:
@@ -78,7 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--cache", type=Path, default=Path("~/.cache/tta-tasks/benchmarks"), help="the peers' environments"
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the report")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the pages")
     return parser.parse_args()
 
 

@@ -128,12 +128,23 @@ class System:
 
     def measure(self, what: str, within_s: float = 300.0, **question: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """As :meth:`ask`, with the CPU seconds that it took."""
+        with self._spent() as spent:
+            answer = self.ask(what, within_s, **question)
+        return answer | _cpu(spent)
+
+    def rest(self, seconds: float) -> dict[str, Any]:
+        """Ask nothing for so long; answer the CPU seconds that this took."""
+        with self._spent() as spent:
+            time.sleep(seconds)
+        return {"seconds": seconds, **_cpu(spent)}
+
+    @contextlib.contextmanager
+    def _spent(self) -> Iterator[cost.Spent]:
         if self.producer is None:
             raise Failed(f"{self.peer.name} was not started.")
         workers = self.workers.process.pid if self.workers else None
         with self.broker as broker, cost.spent(self.producer.pid, workers, broker) as spent:
-            answer = self.ask(what, within_s, **question)
-        return answer | {f"cpu_{name}": round(value, 4) for name, value in asdict(spent).items()}
+            yield spent
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
@@ -179,6 +190,10 @@ class System:
         time.sleep(0.1)  # what it said last may still be on its way
         said = tail(self.folder / "producer.log", 6) or tail(self.folder / "workers.log", 3)
         return Failed(f"{self.peer.name}: {why}. {said}".strip())
+
+
+def _cpu(spent: cost.Spent) -> dict[str, float]:
+    return {f"cpu_{name}": round(value, 4) for name, value in asdict(spent).items()}
 
 
 def _close(pipe: IO[str] | None) -> None:

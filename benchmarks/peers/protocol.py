@@ -137,6 +137,11 @@ def _priority(peer: Peer, n: int, seconds: float) -> Answer:
     return {"seconds": sorted(waited)[len(waited) // 2], "worst_s": max(waited), "tasks": len(waited)}
 
 
+def _backlog(peer: Peer, n: int, seconds: float) -> Answer:
+    peer.backlog(n, seconds)
+    return {}
+
+
 def _makespan(peer: Peer, **work: Any) -> Answer:  # noqa: ANN401 - as JSON has it
     began = time.perf_counter()
     peer.run_stages(Work(**work))
@@ -154,6 +159,7 @@ ASKED: dict[str, Callable[..., Answer]] = {
     "fanout": _fanout,
     "latency": _latency,
     "priority": _priority,
+    "backlog": _backlog,
     "makespan": _makespan,
     "growth": _growth,
 }

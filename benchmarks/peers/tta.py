@@ -3,7 +3,7 @@
 # /// script
 # [tool.bench]
 # title = "tta-tasks"
-# measures = ["submission", "fanout", "latency", "priority", "makespan", "growth"]
+# measures = ["submission", "fanout", "latency", "priority", "makespan", "growth", "fleet"]
 # most = 10000
 # ///
 
@@ -24,6 +24,8 @@ from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, 
 from tta_tasks.queues import Priority
 from tta_tasks.snapshot import Snapshot
 
+#: Environment variable: the one queue that the workers are on.
+QUEUE = "BENCH_QUEUE"
 SNAPSHOT = Snapshot(data=b"bench", digest=hashlib.sha256(b"bench").hexdigest(), files=0)
 
 
@@ -56,7 +58,7 @@ class Tta(Peer):
     def work(self) -> None:
         """See :meth:`Peer.work`."""
         tta = str(Path(sys.executable).with_name("tta"))
-        os.execv(tta, [tta, "worker", "all", "--slots", str(self.slots)])  # noqa: S606 - becomes it
+        os.execv(tta, [tta, "worker", os.environ.get(QUEUE, "all"), "--slots", str(self.slots)])  # noqa: S606 - becomes it
 
     def submit(self, n: int) -> None:
         """See :meth:`Peer.submit`. Durable: it returns when all is on the server's disk."""

@@ -9,7 +9,7 @@ from benchmarks.measures import Measure
 from benchmarks.samples import Measured
 
 #: In the order of the report.
-ORDER = ("submission", "fanout", "latency", "makespan", "priority", "growth")
+ORDER = ("submission", "fanout", "latency", "makespan", "priority", "growth", "fleet", "real")
 
 
 def measure_of(name: str) -> Measure:

@@ -96,9 +96,9 @@ def test_one_command_measures_and_reports(tmp_path: Path) -> None:
     ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
-    measured = json.loads((tmp_path / "benchmarks.json").read_text())
+    measured = json.loads((tmp_path / "reference" / "benchmarks.json").read_text())
     assert sorted(measured) == sorted(QUICK)
     assert all(each["samples"] and not each["failures"] for each in measured.values())
-    page = (tmp_path / "benchmarks.md").read_text()
+    page = (tmp_path / "reference" / "benchmarks.md").read_text()
     assert all(f"## {report.measure_of(name).TITLE}" in page for name in measured)
-    assert (tmp_path / "benchmarks.svg").read_bytes().startswith(b"<?xml")
+    assert (tmp_path / "reference" / "benchmarks.svg").read_bytes().startswith(b"<?xml")
