@@ -129,8 +129,7 @@ class TaskClient:
             else [str(uuid.uuid5(_KEYS, key)) for key in idempotency_keys]
         )
         records = [
-            record_of(request, task_id, priority).model_copy(update={"deadline": deadline})
-            for request, task_id in zip(requests, ids, strict=True)
+            record_of(request, task_id, priority, deadline) for request, task_id in zip(requests, ids, strict=True)
         ]
         self._admit(records)
         self.ledger.accept(records)

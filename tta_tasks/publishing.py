@@ -60,16 +60,17 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
 
 def rendered(task: TaskRecord) -> str:
     """The message of ``task`` as Celery and Kombu's Redis transport would put it into its list."""
-    message = _template(task.name, task.queue, transport_priority(Priority(task.priority), "redis"))
+    message = _template(task.name, task.queue, task.priority)
     label = json.dumps(f"({task.label!r},)")[1:-1]
     return message.replace(_ID, task.id).replace(_TAG, str(uuid4())).replace(_LABEL, label)
 
 
 @lru_cache(maxsize=64)
-def _template(name: str, queue: str, priority: int) -> str:
+def _template(name: str, queue: str, priority: str) -> str:
     """A message with stand-ins, made once by Celery itself on Kombu's transport in memory."""
     with Connection("memory://") as connection, connection.channel() as channel:
-        options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": priority, "argsrepr": _LABEL}
+        number = transport_priority(Priority(priority), "redis")
+        options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": number, "argsrepr": _LABEL}
         options["headers"] = {HELD: 1}
         app.send_task(name, producer=Producer(channel), ignore_result=True, **options)
         virtual: Any = channel

@@ -7,6 +7,7 @@ A queue a kind of work, so that fleets scale apart; inside each, four named prio
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 from kombu import Exchange, Queue
 
@@ -19,6 +20,8 @@ class Priority(StrEnum):
     NORMAL = "normal"
     LOW = "low"
 
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
 TESTING = "testing"
 OPENHANDS = "openhands"
@@ -62,8 +65,7 @@ def queues_on(transport: str, ack_within_s: float) -> tuple[Queue, ...]:
 
 def transport_priority(priority: Priority, transport: str) -> int:
     """Translate a named priority to the number that ``transport`` (kombu's driver type) sorts by."""
-    rank = list(Priority).index(priority)
-    return AMQP_LEVELS[rank] if transport == "amqp" else REDIS_STEPS[rank]
+    return AMQP_LEVELS[_RANKS[priority]] if transport == "amqp" else REDIS_STEPS[_RANKS[priority]]
 
 
 def named_priority(number: int | None, transport: str) -> Priority:
@@ -73,6 +75,7 @@ def named_priority(number: int | None, transport: str) -> Priority:
     return list(Priority)[levels.index(nearest)]
 
 
+@lru_cache(maxsize=256)
 def list_of(prefix: str, queue: str, priority: Priority) -> str:
     """The key of the list that Kombu's Redis transport keeps for ``queue`` at ``priority``."""
     step = transport_priority(priority, "redis")

@@ -126,7 +126,9 @@ DECLARED: dict[str, Task[..., Any]] = {
 }
 
 
-def record_of(request: AnyRequest, task_id: str, priority: Priority = Priority.NORMAL) -> TaskRecord:
+def record_of(
+    request: AnyRequest, task_id: str, priority: Priority = Priority.NORMAL, deadline: float | None = None
+) -> TaskRecord:
     """The ledger's first entry for ``request``."""
     name = DECLARED[request.kind].name
     return TaskRecord(
@@ -138,6 +140,7 @@ def record_of(request: AnyRequest, task_id: str, priority: Priority = Priority.N
         queue=ROUTES[name],
         priority=priority,
         submitted_at=time.time(),
+        deadline=deadline,
         request=request,
     )
 

@@ -41,6 +41,8 @@ def _log_to_stderr(loglevel: int | str | None = None, **_: Any) -> None:  # noqa
         force=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # A line for each task that arrives says nothing that the line for its end does not.
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
 @worker_process_shutdown.connect

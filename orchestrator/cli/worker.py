@@ -36,7 +36,7 @@ def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
     _node_file().write_text(node, encoding="utf-8")
     argv = [
         *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", node),
-        *("--queues", ",".join(chosen), "--concurrency", str(slots), "--loglevel", log_level, "--task-events"),
+        *("--queues", ",".join(chosen), "--concurrency", str(slots), "--loglevel", log_level),
         *("--without-gossip", "--without-mingle"),
     ]
     # Celery's warm shutdown would wait for the end of every task; its soft one does not.

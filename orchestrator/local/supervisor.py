@@ -142,7 +142,7 @@ class Worker:
         argv = [
             *(sys.executable, "-m", "celery", "--app", "workers", "worker"),
             *("--hostname", f"local-{os.getpid()}@%h", "--queues", ",".join(BY_URGENCY)),
-            *("--concurrency", str(self._slots), "--loglevel", "INFO", "--task-events"),
+            *("--concurrency", str(self._slots), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle"),
         ]
         self._child = Child.start(argv, log=self._log, env=environment)

@@ -51,7 +51,7 @@ class Fleet:
         number = len(self.workers)
         argv = [
             *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", f"test-{number}@%h"),
-            *("--queues", ",".join(queues), "--concurrency", str(slots), "--task-events"),
+            *("--queues", ",".join(queues), "--concurrency", str(slots), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle"),
         ]
         log = (self.folder / f"worker-{number}.log").open("wb")

@@ -91,12 +91,18 @@ def flower(fleet: Fleet, tmp_path: Path, eventually: Callable[[Callable[[], bool
         process.wait()
 
 
+def _heard(fleet: Fleet, flower: Flower, eventually: Callable[[Callable[[], bool]], None]) -> None:
+    """Start a worker, and wait until Flower has asked it to tell what it does: until then it tells nobody."""
+    fleet.start()
+    eventually(lambda: "enabled by remote" in (fleet.folder / "worker-0.log").read_text())
+    eventually(lambda: flower.worker() != "")
+
+
 def test_ends_are_told_apart_in_the_browser(
     fleet: Fleet, flower: Flower, tmp_path: Path, eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
     """Behind its password the browser shows the worker, and a run's tasks by label, queue and true end."""
-    fleet.start()
-    eventually(lambda: flower.worker() != "")
+    _heard(fleet, flower, eventually)
     tasks = [
         task
         for name, modules in (("calculator", ["one", "two_fails"]), ("broken", ["three"]))
@@ -130,8 +136,7 @@ def test_payloads_stay_out_of_sight(
     fleet: Fleet, flower: Flower, eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
     """Of a task that was published with its request neither the events nor an inspected worker show the request."""
-    fleet.start()
-    eventually(lambda: flower.worker() != "")
+    _heard(fleet, flower, eventually)
     module = Module(name="one_waits", path="one.py")
     component = Component(name="calculator", modules=(module,))
     request = GenerationRequest(snapshot="5ec2e7" + "0" * 58, component=component, module=module)
