@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
-from uuid import uuid4
 
 import redis
 from amqp.exceptions import AMQPError
@@ -27,7 +26,7 @@ BATCH = 500
 #: Header of a message whose task is in the ledger; no broker need hold it.
 HELD = "tta_held"
 #: Stand in a rendered message for what differs from task to task.
-_ID, _LABEL, _TAG = (f"{name}-00000000-0000-4000-8000-000000000000" for name in ("id", "label", "tag"))
+_ID, _LABEL = (f"{name}-00000000-0000-4000-8000-000000000000" for name in ("id", "label"))
 
 
 def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def rendered(task: TaskRecord) -> str:
     """The message of ``task`` as Celery and Kombu's Redis transport would put it into its list."""
     message = _template(task.name, task.queue, task.priority)
     label = json.dumps(f"({task.label!r},)")[1:-1]
-    return message.replace(_ID, task.id).replace(_TAG, str(uuid4())).replace(_LABEL, label)
+    return message.replace(_ID, task.id).replace(_LABEL, label)
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +74,7 @@ def _template(name: str, queue: str, priority: str) -> str:
         app.send_task(name, producer=Producer(channel), ignore_result=True, **options)
         virtual: Any = channel
         message = virtual._get(queue)  # noqa: SLF001 - what was put, not what a consumer makes of it
-    message["properties"]["delivery_tag"] = _TAG
+    message["properties"]["delivery_tag"] = _ID  # copies that are published later have tags of their own
     return str(dumps(message))
 
 

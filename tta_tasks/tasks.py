@@ -168,8 +168,7 @@ def _carry_out(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str
         Retry: A transient fault.
     """
     try:
-        ledger = _ledger()
-        return _done(ledger, task, request)
+        return _done(ledger(), task, request)
     except (RecordMissing, RecordUnreadable, UsageError, TransientError) as error:
         log.error("%s %s: %s", task.name, task.request.id, error)  # noqa: TRY400 - foreseen; one line is enough
         raise Ignore from error
@@ -277,7 +276,8 @@ def _reply(task_id: str, result: Result | None) -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _ledger() -> Ledger:
+def ledger() -> Ledger:
+    """The ledger of this process's tasks."""
     return Ledger.connect(settings())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
-from tta_tasks import tracing
+from tta_tasks import plugins, tasks, tracing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app
 from tta_tasks.errors import TransientError
@@ -53,6 +54,18 @@ def _send_traces(**_: Any) -> None:  # noqa: ANN401 - signal's own
 @worker_init.connect
 def _tell_slots(sender: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
     app.conf.worker_concurrency = sender.concurrency  # the pool's processes inherit it
+
+
+@worker_init.connect
+def _load(**_: Any) -> None:  # noqa: ANN401 - signal's own
+    """Import what does the work once, before the pool's processes are forked, and not in each at its first task."""
+    plugins.load(plugins.WORKER, "perform")
+
+
+@worker_process_init.connect
+def _connect(**_: Any) -> None:  # noqa: ANN401 - signal's own
+    with contextlib.suppress(TransientError):  # the first task tries again
+        tasks.ledger().runs(1)
 
 
 @worker_init.connect
