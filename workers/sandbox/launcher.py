@@ -42,7 +42,6 @@ def main() -> None:
     child = os.fork()
     if not child:
         _become(command, job, channel)
-    _say(channel, {"started": child})
     _let_go_of_standard_streams()
     if not _await_end(child, channel, wakeup) and job.get("grace_s"):
         _ask_to_end(child, wakeup, job["grace_s"])
@@ -109,6 +108,8 @@ def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> 
             _kernel().restrict_reach(**job["landlock"])
         for name, bound in job["rlimits"].items():
             _limit(getattr(resource, name), bound)
+        # Said by the command-to-be itself: the first thing it does may be to end us.
+        _say(channel, {"started": os.getpid()})
         os.execvpe(command[0], command, job["env"])  # noqa: S606 - no shell, on purpose
     except (OSError, ValueError) as error:
         _say(channel, {"error": f"{getattr(error, 'strerror', None) or error}: {command[0]}"})
