@@ -396,8 +396,8 @@ def test_large_run_does_not_stand_before_a_small_one(ledger: Ledger, valkey: red
 def test_window_grows_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
     """A run fills all slots there are: with more of them, more of its tasks follow at the next end."""
     ids = fan(ledger, "large", 4 * MIN_WINDOW)
-    ledger.present("w1", ["testing"], slots=MIN_WINDOW)
-    ledger.widen(["testing"], 60)
+    ledger.presence.present("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.presence.widen(["testing"], 60)
     ledger.finish(task(ids[0], "large"), TestingResult(status=Status.COMPLETED))
     assert len([name for name in waiting(valkey) if name in ids]) == 2 * MIN_WINDOW + 1
 

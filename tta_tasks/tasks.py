@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from tta_tasks import plugins
 from tta_tasks.celery import app
 from tta_tasks.errors import Cancelled, RecordMissing, RecordUnreadable, TransientError, TtaError, UsageError
-from tta_tasks.ledger import GRACE_S, REQUEST, Begun, Ledger, Move
+from tta_tasks.ledger import GRACE_S, Begun, Ledger, Move
+from tta_tasks.ledger.records import REQUEST
 from tta_tasks.models import (
     AnyRequest,
     CollectionResult,

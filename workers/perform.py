@@ -6,7 +6,8 @@ import time
 
 from tta_tasks import tracing
 from tta_tasks.fleet import waiting_since
-from tta_tasks.ledger import RESULT, Ledger
+from tta_tasks.ledger import Ledger
+from tta_tasks.ledger.records import RESULT
 from tta_tasks.models import (
     CollectionRequest,
     DeploymentRequest,

@@ -84,7 +84,7 @@ class Reconciler:
         Raises:
             StoreUnavailable: The ledger does not answer.
         """
-        self._ledger.widen(queues.NAMES, self._every * 10)
+        self._ledger.presence.widen(queues.NAMES, self._every * 10)
         done = sum(self._look_after(queue) for queue in queues.NAMES)
         if time.monotonic() >= self._evict_at:
             self._evict_at = time.monotonic() + EVICT_EVERY * self._every

@@ -6,13 +6,12 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>task:<id>      hash    the fields of a TaskRecord; also a channel that tells each change of its status
     <prefix>baseline:<id>  hash    what a testing task has measured, module by module (baselines.py)
     <prefix>backlog:<run>:<queue>  list  its tasks that are ready, and follow as others end
-    <prefix>window:<queue>   string  how many messages of one run may be in the queue at a time
     <prefix>events:<id>    stream  what happened in a run (or to a task without one), bounded
     <prefix>runs           zset    run ids by creation time, bounded
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
     <prefix>running:<queue>  zset  those of them that a worker is doing, by the end of their lease
     <prefix>parked:<queue>   zset  those of them that wait for their time, or for a person (parking.py), since when
-    <prefix>workers:<queue>  zset  "<slots> <node name>" of the workers on it, by when they are due to be heard of again
+    <prefix>workers:<queue>, window:<queue>  see presence.py
     <prefix>durations:<component>  hash  module -> how long its tests took to generate, in seconds, bounded
     <prefix>dead           list    tasks that were given up, newest first, bounded
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
@@ -32,23 +31,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import redis
-from pydantic import TypeAdapter, ValidationError
 
 from tta_tasks import publishing
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable
+from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import counters, scripts
 from tta_tasks.ledger.baselines import Baselines
+from tta_tasks.ledger.disk import Disk
 from tta_tasks.ledger.parking import Parking
+from tta_tasks.ledger.presence import Presence
+from tta_tasks.ledger.records import entries, from_hash, result_of, to_hash
 from tta_tasks.models import (
-    AnyRequest,
-    AnyResult,
-    Decision,
     Event,
-    Promotion,
     Result,
     RunPlan,
     RunRecord,
@@ -60,16 +57,11 @@ from tta_tasks.models import (
 from tta_tasks.queues import Priority, list_of
 from tta_tasks.settings import Settings
 
-REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(AnyRequest)
-RESULT: Final[TypeAdapter[AnyResult]] = TypeAdapter(AnyResult)
-
 #: A worker renews the lease on its running tasks three times within it; it ends before the broker hands a lost worker's
 #: message to another one.
 LEASE_SHARE = 0.8
 #: How long after its message should have been published a waiting task is looked after, in seconds.
 GRACE_S = 10.0
-#: How often a server that writes to its disk is woken so that it tells when that is done, in seconds.
-WAKE_S = 0.001
 #: Most dead letters kept.
 MAX_DEAD = 1000
 #: Most modules of a component whose durations are remembered.
@@ -115,7 +107,7 @@ class Begun:
 class Ledger:
     """The ledger of one installation.
 
-    Every method raises :class:`StoreUnavailable` when Redis does not answer.
+    Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -123,7 +115,6 @@ class Ledger:
         self._settings = settings
         self._prefix = settings.key_prefix
         self._url = settings.redis
-        self._tells_disk = True
         #: Whether a message can be put into its queue by the step that makes its task ready.
         self._is_broker = settings.broker == settings.redis
         self._accept = client.register_script(scripts.ACCEPT)
@@ -134,6 +125,9 @@ class Ledger:
         self.baselines = Baselines(client, settings)
         #: Tasks that wait without a worker.
         self.parking = Parking(client, settings)
+        #: The workers there are.
+        self.presence = Presence(client, settings, self.lease_s)
+        self._disk = Disk(client, settings)
 
     @classmethod
     def connect(cls, settings: Settings) -> Ledger:
@@ -206,7 +200,7 @@ class Ledger:
         message = publishing.rendered(task) if self._is_broker else ""
         list_ = list_of(self._prefix, task.queue, Priority(task.priority))
         earlier = [before for before in order if before not in followers]
-        fields = _to_hash(task)
+        fields = to_hash(task)
         if followers[task.id]:
             fields["_after"] = "".join(f"{after} " for after in followers[task.id])
         deadline = "" if task.deadline is None else task.deadline
@@ -220,40 +214,7 @@ class Ledger:
         Raises:
             StoreUnavailable: It is not there within ``submit_fsync_timeout_s``.
         """
-        within_s = self._settings.submit_fsync_timeout_s
-        if not within_s or not self._tells_disk:
-            return
-        try:
-            with translated(self._url):
-                on_disk = self._on_disk(within_s)
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, redis.ResponseError):
-                raise
-            self._tells_disk = False  # it is older, or keeps nothing on disk
-            return
-        if not on_disk:
-            raise StoreUnavailable(
-                f"What was handed in is accepted, but not on the disk of Redis within {within_s:g} s.",
-                "Hand it in again with the same idempotency key, or see why the server's disk is slow.",
-            )
-
-    def _on_disk(self, within_s: float) -> bool:
-        pool = self._redis.connection_pool
-        connection: Any = pool.get_connection()
-        try:
-            # The log is one: once this connection's own write is on disk, everything before it is.
-            written = ("SET", f"{self._prefix}secured", 1, "EX", 60)
-            connection.send_packed_command(connection.pack_commands([written, ("WAITAOF", 1, 0, int(within_s * 1000))]))
-            connection.read_response()
-            # A server that has nothing else to do looks after those who wait only ten times a second (its `hz`).
-            while not connection.can_read(timeout=WAKE_S):
-                self._redis.ping()
-            return bool(connection.read_response()[0])
-        except BaseException:
-            connection.disconnect()  # an answer may still be on its way
-            raise
-        finally:
-            pool.release(connection)
+        self._disk.secure()
 
     def cancel(self, run_id: str) -> None:
         """Ask a run's running tasks to stop. Kept here, so that a worker that starts later knows, too.
@@ -312,7 +273,7 @@ class Ledger:
             return Begun(move)
         fields = dict(zip(answer[1][::2], answer[1][1::2], strict=True))
         try:
-            return Begun(move, _from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
+            return Begun(move, from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
         except RecordUnreadable:
             if move is Move.MOVED:  # a host that can read it may do it
                 self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
@@ -363,35 +324,6 @@ class Ledger:
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
                 self._renew(args=[*self._head(), task_id, queue, worker, until], client=pipe)
-            pipe.execute()
-
-    def present(self, worker: str, queues: Iterable[str], slots: int) -> None:
-        """Record that ``worker`` takes tasks of ``queues``, ``slots`` at once, and will say so again within a lease."""
-        now = time.time()
-        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.zremrangebyscore(self._workers_key(queue), "-inf", now)
-                pipe.zadd(self._workers_key(queue), {f"{slots} {worker}": now + self.lease_s})
-                pipe.expire(self._workers_key(queue), self._settings.retention_s)
-            pipe.execute()
-
-    def absent(self, worker: str, queues: Iterable[str], slots: int) -> None:
-        """Record that ``worker`` takes no more tasks."""
-        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.zrem(self._workers_key(queue), f"{slots} {worker}")
-            pipe.execute()
-
-    def widen(self, queues: Iterable[str], within_s: float) -> None:
-        """Let a run have twice as many messages in each queue as its workers have slots; for ``within_s`` seconds."""
-        names, now = list(queues), time.time()
-        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
-            for queue in names:
-                pipe.zrangebyscore(self._workers_key(queue), now, "+inf")
-            found = cast("list[list[bytes]]", pipe.execute())
-            for queue, workers in zip(names, found, strict=True):
-                slots = sum(int(worker.partition(b" ")[0]) for worker in workers)
-                pipe.set(f"{self._prefix}window:{queue}", max(scripts.MIN_WINDOW, 2 * slots), ex=max(1, int(within_s)))
             pipe.execute()
 
     def count(self, counter: str, amount: float) -> None:
@@ -503,7 +435,7 @@ class Ledger:
         for task_id, fields in found:
             if not fields:
                 raise self._missing(task_id)
-        return tuple(_from_hash(task_id, fields) for task_id, fields in found)
+        return tuple(from_hash(task_id, fields) for task_id, fields in found)
 
     def known(self, task_ids: Iterable[str]) -> tuple[TaskRecord, ...]:
         """The records that there are of several tasks, in one round trip.
@@ -511,7 +443,7 @@ class Ledger:
         Raises:
             RecordUnreadable: Another version wrote one of them.
         """
-        return tuple(_from_hash(task_id, fields) for task_id, fields in self._fields(task_ids) if fields)
+        return tuple(from_hash(task_id, fields) for task_id, fields in self._fields(task_ids) if fields)
 
     def _fields(self, task_ids: Iterable[str]) -> list[tuple[str, dict[bytes, bytes]]]:
         ids = list(task_ids)
@@ -537,7 +469,7 @@ class Ledger:
         for task_id, (status, _) in zip(ids, found, strict=True):
             if status is None:
                 raise self._missing(task_id)
-        return tuple(_result(task_id, result) for task_id, (_, result) in zip(ids, found, strict=True))
+        return tuple(result_of(task_id, result) for task_id, (_, result) in zip(ids, found, strict=True))
 
     def _missing(self, task_id: str) -> RecordMissing:
         return RecordMissing(
@@ -587,7 +519,7 @@ class Ledger:
             answer = cast("Any", self._redis.xread({key: after}, block=block, count=1000))
         return [
             (position.decode(), Event.model_validate({name.decode(): value.decode() for name, value in fields.items()}))
-            for position, fields in _entries(answer)
+            for position, fields in entries(answer)
         ]
 
     def _forget_oldest(self) -> None:
@@ -644,55 +576,3 @@ class Ledger:
 
     def _running_key(self, queue: str) -> str:
         return f"{self._prefix}running:{queue}"
-
-    def _workers_key(self, queue: str) -> str:
-        return f"{self._prefix}workers:{queue}"
-
-
-def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: ANN401 - RESP2 and RESP3 nest differently
-    """The entries of the one stream that was read."""
-    if not answer:
-        return []
-    entries = next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1]
-    nested = bool(entries) and isinstance(entries[0], list)
-    return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries[0] if nested else entries)
-
-
-def _to_hash(task: TaskRecord) -> dict[str, str]:
-    left_out = {"id", "status", "request", "result"}
-    fields = task.model_dump(mode="json", exclude=left_out, exclude_defaults=True, exclude_none=True)
-    fields["request"] = task.request.model_dump_json()
-    if task.result is not None:
-        fields["result"] = task.result.model_dump_json()
-    return {name: str(value) for name, value in fields.items()}
-
-
-def _result(task_id: str, result: bytes | None) -> Result | None:
-    try:
-        return None if result is None else RESULT.validate_json(result)
-    except ValidationError as error:
-        raise _unreadable(task_id, error) from error
-
-
-def _unreadable(task_id: str, error: Exception) -> RecordUnreadable:
-    return RecordUnreadable(
-        f"The record of task {task_id} cannot be read here: {str(error).splitlines()[0]}.",
-        "Another version wrote it: let all hosts have the same.",
-    )
-
-
-def _from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
-    # What begins with an underscore is the scripts' own.
-    mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
-    values: dict[str, Any] = dict(mine)
-    try:
-        values["request"] = REQUEST.validate_json(values["request"])
-        if "result" in values:
-            values["result"] = RESULT.validate_json(values["result"])
-        if "promotion" in values:
-            values["promotion"] = Promotion.model_validate_json(values["promotion"])
-        if "decision" in values:
-            values["decision"] = Decision.model_validate_json(values["decision"])
-        return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
-    except (ValidationError, KeyError) as error:
-        raise _unreadable(task_id, error) from error
