@@ -96,21 +96,24 @@ def arena(cache: Path, names: Sequence[str], slots: int) -> Iterator[Arena]:
 
 def conditions() -> dict[str, Any]:
     """The machine, the versions, the load at the beginning."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - the one on PATH
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "load": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def _commit() -> str:
+    """The commit, and whether what is measured differs from it."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+
+    changed = git("diff", "--quiet", "HEAD", "--", "tta_tasks", "workers", "orchestrator", "benchmarks").returncode
+    return git("rev-parse", "--short", "HEAD").stdout.strip() + ("-dirty" if changed else "")
 
 
 def _cpu_model() -> str:

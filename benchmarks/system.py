@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -188,12 +189,19 @@ class System:
 
     def _failure(self, why: str) -> Failed:
         time.sleep(0.1)  # what it said last may still be on its way
-        said = tail(self.folder / "producer.log", 6) or tail(self.folder / "workers.log", 3)
-        return Failed(f"{self.peer.name}: {why}. {said}".strip())
+        said = tail(self.folder / "producer.log") or tail(self.folder / "workers.log")
+        return Failed(f"{self.peer.name}: {why}: {_last_word(said)}")
 
 
 def _cpu(spent: cost.Spent) -> dict[str, float]:
     return {f"cpu_{name}": round(value, 4) for name, value in asdict(spent).items()}
+
+
+def _last_word(said: str) -> str:
+    """The error in a traceback, whatever follows it; without the folders of this machine."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
+    return (errors or lines or [""])[-1].strip()[:200]
 
 
 def _close(pipe: IO[str] | None) -> None:

@@ -28,6 +28,7 @@ def run(arena: Arena, options: Options) -> Iterator[Sample]:
     del options
     for peer in arena.candidates("fleet"):
         with arena.system(peer, workers=False) as system:
+            system.ask("submission", n=1)
             yield Sample(SYSTEM, "empty", 0, system.rest(REST_S))
         with arena.systems([peer]) as systems:
             for system in systems:

@@ -10,7 +10,7 @@ from benchmarks.measures import Options
 from benchmarks.samples import Sample, rotated
 from benchmarks.system import Failed, System
 
-#: After so many times ``once_s`` a system is asked for no other case either.
+#: After so many times ``once_s`` a system is not asked for the cases that follow either.
 FAR_TOO_LONG = 5
 #: Measures one case; what it answers are the sample's values.
 Ask = Callable[[System, str], dict[str, Any]]
@@ -44,7 +44,10 @@ def rounds(
                     continue
                 seconds = values.get("seconds", 0.0)
                 if seconds > options.once_s:
-                    done |= {(name, each) for each in (cases if seconds > FAR_TOO_LONG * options.once_s else [case])}
+                    following = list(cases)[list(cases).index(case) :]
+                    done |= {
+                        (name, each) for each in following[: None if seconds > FAR_TOO_LONG * options.once_s else 1]
+                    }
                 yield Sample(name, case, number, values)
 
 

@@ -25,10 +25,13 @@ from dramatiq.results.backends import RedisBackend
 
 from benchmarks.peers.protocol import Peer
 
-broker = RedisBroker(url=Peer.url)
-results = RedisBackend(url=Peer.url)
+#: It waits for a result in one blocking read; redis-py 8 gives up on those after 5 s.
+URL = f"{Peer.url}?socket_timeout=600"
+
+broker = RedisBroker(url=URL)
+results = RedisBackend(url=URL)
 broker.add_middleware(Results(backend=results))
-broker.add_middleware(GroupCallbacks(Limits(url=Peer.url)))
+broker.add_middleware(GroupCallbacks(Limits(url=URL)))
 dramatiq.set_broker(broker)
 
 

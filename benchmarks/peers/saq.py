@@ -70,7 +70,7 @@ class Saq(Peer):
 
     def once(self) -> None:
         """See :meth:`Peer.once`."""
-        self.loop.run_until_complete(queue.apply("nothing", number=1))
+        self.loop.run_until_complete(queue.apply("nothing", number=1, retries=3))
 
 
 PEER = Saq

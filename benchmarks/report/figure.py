@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib import rcParams
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks import environments
 from benchmarks.report.tables import title
 from benchmarks.samples import Measured
 
@@ -31,6 +32,7 @@ def draw(measured: dict[str, Measured], file: Path) -> None:
 
 
 def _lines(axes: Axes, measured: Measured) -> None:
+    names = environments.names()  # a system has the same colour in both
     for system in measured.systems:
         points = [(int(case), measured.median(system, case, "seconds")) for case in measured.cases]
         known = [(case, seconds * 1000) for case, seconds in points if seconds is not None]
@@ -39,7 +41,7 @@ def _lines(axes: Axes, measured: Measured) -> None:
             marker="o",
             markersize=3,
             linewidth=2.5 if system == OURS else 1,
-            color="black" if system == OURS else None,
+            color="black" if system == OURS else colormaps["tab20"](names.index(system)),
             label=title(system),
         )
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, frameon=False)
