@@ -30,6 +30,9 @@ COLLECTION = "collection"
 DEPLOYMENT = "deployment"
 
 NAMES = (TESTING, OPENHANDS, REFACTORING, COLLECTION, DEPLOYMENT)
+#: Within a priority a worker empties its queues in this order: what ends a run before what begins one, and generation,
+#: of which there is most, last.
+BY_URGENCY = (DEPLOYMENT, COLLECTION, TESTING, REFACTORING, OPENHANDS)
 
 #: Declared task -> queue.
 ROUTES: dict[str, str] = {

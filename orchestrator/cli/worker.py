@@ -15,7 +15,7 @@ from tta_tasks.connection import connect, refusal, translated
 from tta_tasks.errors import BrokerUnavailable, SettingsError, TransientError
 from tta_tasks.fleet import Fleet, FleetState
 from tta_tasks.ledger import Ledger
-from tta_tasks.queues import NAMES
+from tta_tasks.queues import BY_URGENCY, NAMES
 from tta_tasks.settings import Settings, settings
 
 
@@ -29,7 +29,7 @@ def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
     On SIGTERM it takes nothing more and ends; what it is doing after 10 s goes back to its queue, for another worker.
     """
     _let_in(_connected())
-    chosen = NAMES if "all" in queues else queues
+    chosen = [name for name in BY_URGENCY if "all" in queues or name in queues]
     # A name of its own, also where replicas share a host's name.
     node = f"{'all' if 'all' in queues else '-'.join(queues)}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
     _node_file().parent.mkdir(parents=True, exist_ok=True)

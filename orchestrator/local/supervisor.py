@@ -31,9 +31,6 @@ MAX_QUICK_ENDS = 3
 USERS = "users.lock"
 FAILURE = "failure.txt"
 TARGETS = "targets.toml"
-#: Within a priority a worker empties its queues in this order: what ends a run before what begins one, and generation,
-#: of which there is most, last.
-BY_URGENCY = (queues.DEPLOYMENT, queues.COLLECTION, queues.TESTING, queues.REFACTORING, queues.OPENHANDS)
 
 
 class Ended(Exception):
@@ -141,7 +138,7 @@ class Worker:
         }
         argv = [
             *(sys.executable, "-m", "celery", "--app", "workers", "worker"),
-            *("--hostname", f"local-{os.getpid()}@%h", "--queues", ",".join(BY_URGENCY)),
+            *("--hostname", f"local-{os.getpid()}@%h", "--queues", ",".join(queues.BY_URGENCY)),
             *("--concurrency", str(self._slots), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle"),
         ]
