@@ -65,6 +65,8 @@ class TaskClient:
         if not chosen.broker:
             raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
         app.conf.update(configuration(chosen) | {"result_backend": quiet(chosen.redis)})
+        backends: Any = app
+        backends._backend = backends._get_backend()  # noqa: SLF001 - or the one of an earlier configuration would stay
         return cls(Ledger.connect(chosen), open_store(chosen), chosen)
 
     def __enter__(self) -> Self:
