@@ -31,7 +31,7 @@ def test_memory_of_redis_levels_off(
     eventually: Callable[[Callable[[], bool]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """2,000 runs, each leaving an artifact: the later ones take no more memory than the first few hundred."""
+    """2,000 runs, each leaving an artifact: the last third takes no more memory than the one before."""
     monkeypatch.setenv("TTA_MAX_RUNS", str(MAX_RUNS))
     monkeypatch.setenv("TTA_ARTIFACT_BYTES", str(MAX_ARTIFACTS * ARTIFACT_BYTES))
     monkeypatch.setenv("TTA_RECONCILE_INTERVAL_S", "1")
@@ -45,8 +45,9 @@ def test_memory_of_redis_levels_off(
         for run_id in [fleet.submit(["one_leaves"], target=Target.DEV) for _ in range(AT_ONCE)]:
             fleet.ended(run_id)
         memory.append(valkey.info("memory")["used_memory"])
-    fifth = len(memory) // 5
-    assert max(memory[fifth:]) <= 1.5 * max(memory[:fifth])
+    # The faster runs are, the more of what they leave is too young to be removed: it levels off after some seconds.
+    third = len(memory) // 3
+    assert max(memory[2 * third :]) <= 1.5 * max(memory[third : 2 * third]), memory
     assert valkey.zcard("tta:runs") == MAX_RUNS
     assert sum(kept(valkey, kind) for kind in ("run", "events", "task")) == MAX_RUNS * KEYS_OF_A_RUN
     eventually(lambda: kept(valkey, "artifact") <= MAX_ARTIFACTS)
