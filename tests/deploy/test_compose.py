@@ -81,6 +81,23 @@ def test_broker_keeps_what_it_has_accepted(root: Path, compose: dict[str, Any]) 
     assert "/run/secrets/redis_password" in str(compose["services"]["valkey"]["entrypoint"])
 
 
+def test_broker_does_not_start_without_its_configuration(compose: dict[str, Any], tmp_path: Path) -> None:
+    """One that cannot read it, as in a clone made under a strict umask, would keep nothing and tell nobody."""
+    shell, option, script, *_ = compose["services"]["valkey"]["entrypoint"]
+    script = script.replace("$$", "$").replace("exec valkey-server", "echo starts")
+    for folder, here in (("/tmp/", "made/"), ("/etc/", ""), ("/run/secrets/", "")):  # noqa: S108
+        script = script.replace(f" {folder}", f" ./{here}")
+    (tmp_path / "redis_password").write_text("secret", encoding="utf-8")
+    (tmp_path / "made").mkdir()
+    without = subprocess.run([shell, option, script], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert without.returncode != 0
+    assert "starts" not in without.stdout
+    (tmp_path / "valkey.conf").write_text("appendonly yes\n", encoding="utf-8")
+    with_it = subprocess.run([shell, option, script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "starts" in with_it.stdout
+    assert (tmp_path / "made" / "valkey.conf").read_text(encoding="utf-8") == "appendonly yes\nrequirepass secret\n"
+
+
 def test_own_containers_have_no_privileges(compose: dict[str, Any]) -> None:
     """What we build runs without capabilities, on a read-only file system."""
     own = [service for service in compose["services"].values() if service["image"].startswith("tta-tasks/")]
