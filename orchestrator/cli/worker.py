@@ -22,8 +22,11 @@ from tta_tasks.settings import Settings, settings
 @click.command()
 @click.argument("queues", nargs=-1, required=True, type=click.Choice([*NAMES, "all"]))
 @click.option("-j", "--slots", envvar="TTA_SLOTS", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option(
+    "--events", envvar="TTA_EVENTS", is_flag=True, help="Tell events from the start, not once Flower asks for them."
+)
 @click.option("--log-level", envvar="TTA_LOG_LEVEL", default="INFO", show_default=True)
-def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
+def worker(queues: tuple[str, ...], slots: int, events: bool, log_level: str) -> None:  # noqa: FBT001
     """Start a worker on QUEUES that does SLOTS tasks at once.
 
     On SIGTERM it takes nothing more and ends; what it is doing after 10 s goes back to its queue, for another worker.
@@ -37,7 +40,7 @@ def worker(queues: tuple[str, ...], slots: int, log_level: str) -> None:
     argv = [
         *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", node),
         *("--queues", ",".join(chosen), "--concurrency", str(slots), "--loglevel", log_level),
-        *("--without-gossip", "--without-mingle"),
+        *("--without-gossip", "--without-mingle", *(["--task-events"] if events else [])),
     ]
     # Celery's warm shutdown would wait for the end of every task; its soft one does not.
     os.execve(sys.executable, argv, {**os.environ, "REMAP_SIGTERM": "SIGQUIT"})  # noqa: S606 - becomes it

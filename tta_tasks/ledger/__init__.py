@@ -29,7 +29,6 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, cast
 
@@ -474,7 +473,7 @@ class Ledger:
     def _missing(self, task_id: str) -> RecordMissing:
         return RecordMissing(
             f"No task {task_id} is known here.",
-            f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
+            f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
         )
 
     def plan(self, run_id: str) -> RunPlan:
@@ -488,7 +487,7 @@ class Ledger:
         if plan is None:
             raise RecordMissing(
                 f"No run {run_id} is known here.",
-                f"It never existed, or ended more than {timedelta(seconds=self._settings.retention_s)} ago.",
+                f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
             )
         return RunPlan.model_validate_json(cast("bytes", plan))
 
