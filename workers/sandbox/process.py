@@ -166,7 +166,8 @@ def _named(command: Sequence[str], cwd: Path, env: Mapping[str, str], *, network
     words = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
     named = {_absolute(word) for word in words if word.startswith("/") and "\0" not in word}
     named |= {_absolute(cwd), OURS, PYTHON, Path(sys.base_prefix)}
-    if folder := _virtual_environment(command[0]):
+    # A program of a virtual environment is nothing without it, also where it is told to another one, as to mypy.
+    for folder in {found for path in named if (found := _virtual_environment(str(path)))}:
         named |= {folder, *(path.resolve() for path in (folder / "bin").glob("python*"))}
     if network:
         named.add(Path("/etc/resolv.conf").resolve())
