@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
 from tta_tasks.errors import RecordMissing, StoreUnavailable
-from tta_tasks.ledger import Begun, Ledger, Move
+from tta_tasks.ledger import BATCH, Begun, Ledger, Move
 from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.models import (
     Component,
@@ -408,3 +408,30 @@ def test_cancelled_backlog_is_not_published(ledger: Ledger, valkey: redis.Redis)
     ledger.finish(task(ids[MIN_WINDOW], "large"), TestingResult(status=Status.CANCELLED))
     ledger.finish(task(ids[0], "large"), TestingResult(status=Status.COMPLETED))
     assert waiting(valkey)[-1] == ids[-1]
+
+
+def test_two_fans_of_a_run_share_its_place_in_a_queue(ledger: Ledger, valkey: redis.Redis) -> None:
+    """What a second task releases waits behind what the first one did; all of it is published in the end, in order."""
+    first, second = ([f"{name}{number}" for number in range(MIN_WINDOW + 3)] for name in "bd")
+    ids = ["a", "c", *first, *second]
+    after = {"a": (), "c": (), **dict.fromkeys(first, ("a",)), **dict.fromkeys(second, ("c",))}
+    ledger.accept([task(name) for name in ids], plan(task_ids=tuple(ids)), after)
+    for name in ("a", "c"):
+        ledger.finish(task(name), TestingResult(status=Status.COMPLETED))
+    for name in (*first, *second):
+        assert name in waiting(valkey)
+        ledger.finish(task(name), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey) == ids
+    assert not valkey.keys("tta:backlog:*")
+
+
+def test_run_of_many_batches_is_accepted_in_one_step(ledger: Ledger, valkey: redis.Redis) -> None:
+    """However many tasks it has, nobody sees a part of a run: all of it is one transaction."""
+    ids = [str(number) for number in range(2 * BATCH + 1)]
+    after = {name: () if name == "0" else ("0",) for name in ids}
+    before: Any = valkey.info("commandstats")
+    ledger.accept([task(name) for name in ids], plan(task_ids=tuple(ids)), after)
+    stats: Any = valkey.info("commandstats")
+    assert stats["cmdstat_exec"]["calls"] - before.get("cmdstat_exec", {"calls": 0})["calls"] == 1
+    assert waiting(valkey) == ["0"]
+    assert len(ledger.run("r1").tasks) == len(ids)

@@ -143,10 +143,13 @@ class Ledger:
         *,
         delivered: bool = False,
     ) -> tuple[bool, ...]:
-        """Write tasks down, and publish those that wait for no others, some hundreds in a round trip.
+        """Write tasks down, and publish those that wait for no others.
+
+        Tasks that belong together, by a plan or by their order, are written in one step, or none is; others some
+        hundreds in a round trip.
 
         Args:
-            tasks: Each after those that it comes after.
+            tasks: In the order in which those that can begin at once are published.
             plan: Of their run.
             after: Task -> tasks that end before it is published; without, those whose results it needs.
             delivered: Whether their messages are published already.
@@ -164,33 +167,31 @@ class Ledger:
                 if before in followers:
                     followers[before].append(task.id)
         batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-        if any(followers.values()):
-            batches.reverse()  # what comes after a task has to be known when that ends
-        answers: dict[str, int] = {}
-        for number, batch in enumerate(batches, start=1):
-            arguments: list[Any] = [*self._head(), GRACE_S]
-            for task in reversed(batch):
-                arguments += self._acceptance(task, order[task.id], followers, delivered=delivered)
-            if plan is not None and number == len(batches):
-                self._open(plan, len(tasks))
-            with translated(self._url):
-                found = cast("list[int]", self._accept(args=arguments))
-            for task, answer in zip(reversed(batch), found, strict=True):
-                answers[task.id] = max(answer, answers.get(task.id, 0))
+        together = plan is not None or any(followers.values())
+        answers: list[int] = []
+        for step in [batches] if together else [[batch] for batch in batches]:
+            with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
+                for batch in step:
+                    arguments: list[Any] = [*self._head(), GRACE_S]
+                    for task in batch:
+                        arguments += self._acceptance(task, order[task.id], followers, delivered=delivered)
+                    self._accept(args=arguments, client=pipe)
+                if plan is not None:
+                    self._open(pipe, plan, len(tasks))
+                found = cast("list[list[int]]", pipe.execute())
+            answers += [answer for batch in found[: len(step)] for answer in batch]
         if plan is not None:
             self._forget_oldest()
-        publishing.publish([task for task in tasks if answers[task.id] > 1])
-        return tuple(bool(answers[task.id]) for task in tasks)
+        publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
+        return tuple(map(bool, answers))
 
-    def _open(self, plan: RunPlan, tasks: int) -> None:
+    def _open(self, pipe: redis.client.Pipeline, plan: RunPlan, tasks: int) -> None:
         key = self._run_key(plan.id)
-        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
-            facts: dict[Any, Any] = {"cancelled": 0, "created_at": plan.created_at, "left": tasks}
-            pipe.hset(key, mapping=facts | {"plan": plan.model_dump_json()})
-            pipe.expire(key, self._settings.retention_s)
-            pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
-            pipe.expire(f"{self._prefix}counters", self._settings.retention_s)
-            pipe.execute()
+        facts: dict[Any, Any] = {"cancelled": 0, "created_at": plan.created_at, "left": tasks}
+        pipe.hset(key, mapping=facts | {"plan": plan.model_dump_json()})
+        pipe.expire(key, self._settings.retention_s)
+        pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
+        pipe.expire(f"{self._prefix}counters", self._settings.retention_s)
 
     def _acceptance(
         self, task: TaskRecord, order: Sequence[str], followers: Mapping[str, Sequence[str]], *, delivered: bool

@@ -29,11 +29,9 @@ local function ended(status) return status ~= 'queued' and status ~= 'parked' an
 
 -- Messages by the list they go into.
 local pushed = {}
-local function push(backwards)
+local function push()
   for list, messages in pairs(pushed) do
-    local first, last, step = 1, #messages, 1
-    if backwards then first, last, step = last, 1, -1 end
-    for i = first, last, step do redis.call('LPUSH', list, messages[i]) end
+    for _, message in ipairs(messages) do redis.call('LPUSH', list, message) end
   end
 end
 
@@ -56,7 +54,7 @@ end
 
 # ARGV from 5: grace; for each task: id, queue, list, message (or empty), deadline (or empty), 1 if it is delivered
 # already, how many earlier tasks it comes after, their ids, how many that are handed in together with it, how many
-# fields and values, field, value, ... What comes after a task must be known before it: the last tasks are first.
+# fields and values, field, value, ...
 # Answers for each task 0 (known), 1 (new) or 2 (new, and to be published by the caller).
 ACCEPT: Final = (
     HEAD
@@ -100,7 +98,7 @@ while at <= #ARGV do
     answers[#answers + 1] = 1 + #ready
   end
 end
-push(true)
+push()
 return answers
 """
 )
@@ -189,6 +187,7 @@ local held = status == 'running' and tonumber(task[2] or 0) > tonumber(now)
 local message, answer = '', {'moved'}
 
 local function backlog(place) return prefix .. 'backlog:' .. run .. ':' .. place end
+local function waiting(place) return redis.call('LLEN', backlog(place)) end
 
 local widths = {}
 local function window(place)
@@ -204,7 +203,7 @@ end
 
 -- What comes after this task waits for one less. ``blocked``: why it need not be begun at all.
 local function release(blocked)
-  local sent = {}
+  local sent, room = {}, {}
   for other in string.gmatch(task[11] or '', '%S+') do
     local after = key_of(other)
     local found = redis.call('HMGET', after, 'status', 'queue')
@@ -212,8 +211,10 @@ local function release(blocked)
       if blocked then redis.call('HSETNX', after, '_blocked', blocked) end
       if redis.call('HINCRBY', after, 'unmet', -1) == 0 then
         local place = found[2]
+        -- Behind what waits already, nothing is published out of turn.
+        room[place] = room[place] or (not run and 1e9) or (waiting(place) > 0 and 0) or window(place)
         sent[place] = (sent[place] or 0) + 1
-        if not run or sent[place] <= window(place) then
+        if sent[place] <= room[place] then
           forward(other, after)
         else
           redis.call('RPUSH', backlog(place), other)
@@ -222,26 +223,25 @@ local function release(blocked)
     end
   end
   for place, number in pairs(sent) do
-    local more = number - window(place)
-    if run and more > 0 then
+    if number > room[place] then
       redis.call('EXPIRE', backlog(place), keep)
-      redis.call('HSET', prefix .. 'run:' .. run, '_backlog:' .. place, more, '_sent:' .. place, number - more)
+      if room[place] > 0 then redis.call('HSET', prefix .. 'run:' .. run, '_sent:' .. place, room[place]) end
     end
   end
 end
 
--- A task of the run has ended: others follow from its backlog. ``left`` wait there, ``sent`` were published.
-local function follow(left, sent)
+-- A task of the run has ended: others follow from its backlog. ``sent`` of them were published.
+local function follow(sent)
   if task[12] then sent = sent - 1 end
-  while left > 0 and sent < window(queue) do
+  while sent < window(queue) do
     local other = redis.call('LPOP', backlog(queue))
-    left = other and left - 1 or 0
-    if other and redis.call('HGET', key_of(other), 'status') == 'queued' then
+    if not other then break end
+    if redis.call('HGET', key_of(other), 'status') == 'queued' then
       sent = sent + 1
       forward(other, key_of(other))
     end
   end
-  redis.call('HSET', prefix .. 'run:' .. run, '_backlog:' .. queue, left, '_sent:' .. queue, sent)
+  redis.call('HSET', prefix .. 'run:' .. run, '_sent:' .. queue, sent)
 end
 
 local function finish()
@@ -256,8 +256,8 @@ local function finish()
     blocked = "'" .. task[9] .. "' " .. new
   end
   local runs = run and prefix .. 'run:' .. run
-  local known = run and redis.call('HMGET', runs, 'left', '_backlog:' .. queue, '_sent:' .. queue)
-  if known and tonumber(known[2] or 0) > 0 then follow(tonumber(known[2]), tonumber(known[3])) end
+  local known = run and redis.call('HMGET', runs, 'left', '_sent:' .. queue)
+  if known and known[2] and waiting(queue) > 0 then follow(tonumber(known[2])) end
   release(blocked)
   if task[7] then observe('task_seconds:' .. stage, tonumber(now) - tonumber(task[7])) end
   if not (known and known[1]) then return end
@@ -297,7 +297,7 @@ redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*'
 redis.call('EXPIRE', key, keep)
 if not task[7] then redis.call('EXPIRE', prefix .. 'events:' .. stream, keep) end
 if new ~= 'progress' then redis.call('PUBLISH', key, new) end
-push(false)
+push()
 return answer
 """
 )
