@@ -2,12 +2,14 @@
 
 <prefix>artifact:<digest>  string  the bytes
 <prefix>artifacts          zset    digests by their last use
+<prefix>artifact-sizes     hash    digest -> bytes
+<prefix>artifact-bytes     string  the sum of these
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, cast
 
 import redis
@@ -22,19 +24,27 @@ from tta_tasks.stores.signing import Seal
 #: Seconds to connect, and to wait for an answer; the largest artifact must fit into the latter.
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
+#: Digests read in a round trip when room is made.
+AT_ONCE = 500
 
-# KEYS: artifact, index.  ARGV: digest, now, retention.  Answers 1 when the artifact is there.
+# KEYS: artifact, index, sizes, total.  ARGV: digest, now, retention.  Answers 1 when the artifact is there.
 _USE: Final = """
 if redis.call('EXPIRE', KEYS[1], ARGV[3]) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+local size = redis.call('STRLEN', KEYS[1])
+if redis.call('HSETNX', KEYS[3], ARGV[1], size) == 1 then redis.call('INCRBY', KEYS[4], size) end
+for i = 2, 4 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return 1
 """
-# KEYS: artifact, index.  ARGV: digest, its last use as it was seen.  Answers 1 when it was removed, not used meanwhile.
+# KEYS: as above.  ARGV: digest, its last use as it was seen.  Answers its bytes, 0 when it was used meanwhile.
 _EVICT: Final = """
 if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1])) ~= tonumber(ARGV[2]) then return 0 end
+local size = tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0)
 redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('DEL', KEYS[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('INCRBY', KEYS[4], -size)
+redis.call('DEL', KEYS[1])
+return size
 """
 
 
@@ -84,6 +94,8 @@ class RedisStore:
             ) from error
         self._prefix = f"{prefix}artifact:"
         self._index = f"{prefix}artifacts"
+        self._sizes = f"{prefix}artifact-sizes"
+        self._total = f"{prefix}artifact-bytes"
         self._retention_s = retention_s
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
@@ -117,9 +129,8 @@ class RedisStore:
 
     def has(self, digest: str) -> bool:
         """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
-        keys = [self._prefix + content.well_formed(digest), self._index]
         with translated(self._place):
-            return bool(self._use(keys=keys, args=[digest, time.time(), self._retention_s]))
+            return bool(self._use(keys=self._keys(digest), args=[digest, time.time(), self._retention_s]))
 
     def prune(self) -> int:
         """Nothing to do: Redis itself removes what has expired."""
@@ -128,27 +139,47 @@ class RedisStore:
     def evict(self, needed: Callable[[], Collection[str]]) -> int:
         """See :meth:`ArtifactStore.evict <tta_tasks.protocols.ArtifactStore.evict>`."""
         now = time.time()
+        # Redis has removed these itself.
+        for digest, used in self._oldest(now - self._retention_s):
+            self._removed(digest, used)
         with translated(self._place):
-            self._redis.zremrangebyscore(self._index, "-inf", now - self._retention_s)
-            oldest = cast("list[tuple[bytes, float]]", self._redis.zrange(self._index, 0, -1, withscores=True))
-            with self._redis.pipeline(transaction=False) as pipe:
-                for name, _ in oldest:
-                    pipe.strlen(self._prefix + name.decode())
-                sizes = cast("list[int]", pipe.execute())
-        if (surplus := sum(sizes) - self._max_total_bytes) <= 0:
+            surplus = int(cast("bytes | None", self._redis.get(self._total)) or 0) - self._max_total_bytes
+        if surplus <= 0:
             return 0
         kept, evicted = needed(), 0
-        for (name, used), size in zip(oldest, sizes, strict=True):
-            if surplus <= 0 or used > now - self._fresh_s:
+        for digest, used in self._oldest(now - self._fresh_s):
+            if surplus <= 0:
                 break
-            if name.decode() not in kept and self._removed(name.decode(), used):
+            if digest not in kept and (size := self._removed(digest, used)):
                 surplus -= size
                 evicted += 1
         return evicted
 
-    def _removed(self, digest: str, used: float) -> bool:
+    def _oldest(self, until: float) -> Iterator[tuple[str, float]]:
+        """Digests last used before ``until``, and when, the oldest first; read as they are asked for."""
+        position = 0.0
+        seen: set[str] = set()
+        while True:
+            with translated(self._place):
+                found = cast(
+                    "list[tuple[bytes, float]]",
+                    self._redis.zrangebyscore(
+                        self._index, position, until, start=0, num=len(seen) + AT_ONCE, withscores=True
+                    ),
+                )
+            fresh = [(name.decode(), used) for name, used in found if name.decode() not in seen]
+            if not fresh:
+                return
+            yield from fresh
+            position = fresh[-1][1]
+            seen = {name for name, used in fresh if used == position}
+
+    def _removed(self, digest: str, used: float) -> int:
         with translated(self._place):
-            return bool(self._evict(keys=[self._prefix + digest, self._index], args=[digest, repr(used)]))
+            return int(cast("int", self._evict(keys=self._keys(digest), args=[digest, repr(used)])))
+
+    def _keys(self, digest: str) -> list[str]:
+        return [self._prefix + content.well_formed(digest), self._index, self._sizes, self._total]
 
     def close(self) -> None:
         """Give back the connections."""
