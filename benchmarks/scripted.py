@@ -22,7 +22,7 @@ from tta_tasks.models import (
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.tasks import RESULTS
+from tta_tasks.requests import RESULTS
 
 #: Module names, and a component's for its other stages: ``m12-0.30`` takes 0.30 s.
 SEPARATOR = "-"

@@ -34,7 +34,8 @@ from tta_tasks.models import (
 )
 from tta_tasks.publishing import options_of
 from tta_tasks.queues import Priority
-from tta_tasks.tasks import DECLARED, record_of
+from tta_tasks.requests import record_of
+from tta_tasks.tasks import DECLARED
 
 #: Environments that each target deploys to, in order.
 ENVIRONMENTS: dict[Target, tuple[str, ...]] = {

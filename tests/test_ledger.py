@@ -32,8 +32,8 @@ from tta_tasks.models import (
     TestingRequest,
     TestingResult,
 )
+from tta_tasks.requests import record_of
 from tta_tasks.settings import Settings
-from tta_tasks.tasks import record_of
 
 COMPONENT = Component(name="calculator", modules=(Module(name="calculator", path="calculator.py"),))
 SNAPSHOT = "0" * 64

@@ -12,7 +12,7 @@ import pytest
 from tta_tasks import tracing
 from tta_tasks.errors import EngineFailed
 from tta_tasks.models import Component, Module, Status, TaskRecord, TestingRequest, TestingResult
-from tta_tasks.tasks import failed, record_of
+from tta_tasks.requests import failed, record_of
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span

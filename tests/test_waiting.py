@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from tta_tasks.errors import RecordMissing
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Component, Module, Status, TestingRequest, TestingResult
+from tta_tasks.requests import record_of
 from tta_tasks.settings import Settings
-from tta_tasks.tasks import record_of
 from tta_tasks.waiting import Waiter
 
 COMPONENT = Component(name="calculator", modules=(Module(name="calculator", path="calculator.py"),))

@@ -26,9 +26,9 @@ from tta_tasks.models import AnyRequest, Decision, Event, Result, RunPlan, RunRe
 from tta_tasks.order import predecessors
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.queues import Priority
+from tta_tasks.requests import failed, record_of
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
-from tta_tasks.tasks import failed, record_of
 from tta_tasks.waiting import Waiter
 
 #: Names tasks after their idempotency keys.

@@ -16,7 +16,7 @@ from tta_tasks.errors import DeploymentFailed, UsageError
 from tta_tasks.ledger import GRACE_S, Ledger
 from tta_tasks.ledger.parking import Answer
 from tta_tasks.models import Decision, DeploymentRequest, Promotion, RunRecord, TaskRecord
-from tta_tasks.tasks import failed
+from tta_tasks.requests import failed
 
 Outcome = Literal["approved", "rejected"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
-from tta_tasks import plugins, tasks, tracing
+from tta_tasks import delivery, plugins, tracing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app
 from tta_tasks.errors import TransientError
@@ -65,7 +65,7 @@ def _load(**_: Any) -> None:  # noqa: ANN401 - signal's own
 @worker_process_init.connect
 def _connect(**_: Any) -> None:  # noqa: ANN401 - signal's own
     with contextlib.suppress(TransientError):  # the first task tries again
-        tasks.ledger().runs(1)
+        delivery.ledger().runs(1)
 
 
 @worker_init.connect

@@ -31,9 +31,9 @@ from tta_tasks.models import Promotion, Status, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.queues import Priority
+from tta_tasks.requests import failed
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
-from tta_tasks.tasks import failed
 from workers import artifacts
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from celery.signals import task_failure, task_revoked
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
 from tta_tasks.ledger import GRACE_S, Ledger
 from tta_tasks.models import Status
+from tta_tasks.requests import failed
 from tta_tasks.settings import settings
-from tta_tasks.tasks import failed
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from tta_tasks.errors import EngineFailed, StoreUnavailable
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import CollectionRequest, DeploymentRequest, GenerationRequest, Result, Status, TaskRecord
 from tta_tasks.protocols import Limits
-from tta_tasks.tasks import RESULTS
+from tta_tasks.requests import RESULTS
 from workers.sandbox import detect_sandbox
 
 #: Seconds that a long deed takes; longer than the visibility timeout of the suite.

@@ -18,9 +18,9 @@ from tests.deployers.place import Place
 from tests.deployers.shop import PROJECT, SHOP, VERSIONS, Wheels, asking, until
 from tta_tasks.client import TaskClient
 from tta_tasks.models import CollectionResult, DeploymentRequest, DeploymentResult, Stage, Status
+from tta_tasks.requests import record_of
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack
-from tta_tasks.tasks import record_of
 
 TTA = (str(Path(sys.executable).with_name("tta")),)
 TARGETS = """\

@@ -21,7 +21,7 @@ import sys
 from tta_tasks.errors import TtaError
 from tta_tasks.models import Component, GenerationRequest, Module
 from tta_tasks.publishing import publish
-from tta_tasks.tasks import record_of
+from tta_tasks.requests import record_of
 module = Module(name="m", path="m.py")
 request = GenerationRequest(snapshot="0" * 64, component=Component(name="c", modules=(module,)), module=module)
 for _ in sys.stdin:

@@ -11,9 +11,9 @@ import redis
 from tta_tasks.errors import RecordUnreadable
 from tta_tasks.ledger import GRACE_S
 from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Status, TaskRecord
+from tta_tasks.requests import record_of
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from tta_tasks.tasks import record_of
 from workers.reconciler import Reconciler
 
 if TYPE_CHECKING:

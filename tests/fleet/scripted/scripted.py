@@ -28,9 +28,9 @@ from tta_tasks.models import (
     TaskRecord,
 )
 from tta_tasks.protocols import History, Release, ReleaseRequest
+from tta_tasks.requests import RESULTS
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from tta_tasks.tasks import RESULTS
 from workers.build import release_digest
 
 #: What every collection puts together.
