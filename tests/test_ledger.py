@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
 from tta_tasks.errors import RecordMissing, StoreUnavailable
-from tta_tasks.ledger import BATCH, Begun, Ledger, Move
+from tta_tasks.ledger import Begun, Ledger, Move
+from tta_tasks.ledger.acceptance import BATCH
 from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.models import (
     Component,

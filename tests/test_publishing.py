@@ -35,7 +35,9 @@ def test_rendered_message_is_the_one_that_celery_publishes(broker: redis.Redis, 
     task = task.model_copy(update={"label": label})
     publishing.publish([task])
     published = json.loads(_popped(broker, "tta:testing:3"))
-    rendered = json.loads(publishing.rendered(task))
+    own = {"id": task.id, "label": publishing.label_of(task)}
+    parts = publishing.message_of(task.name, task.queue, task.priority)
+    rendered = json.loads("".join(own[part] if number % 2 else part for number, part in enumerate(parts)))
     for message in (published, rendered):
         assert message["properties"].pop("delivery_tag")
         assert message["properties"].pop("reply_to")

@@ -123,7 +123,8 @@ class TaskClient:
         Returns:
             Their ids, in the order of ``requests``.
         """
-        if deadline is not None and deadline <= time.time():
+        now = time.time()
+        if deadline is not None and deadline <= now:
             raise UsageError("The deadline has passed already.", "It is a time in seconds since the epoch.")
         ids = (
             [str(uuid.uuid4()) for _ in requests]
@@ -131,10 +132,10 @@ class TaskClient:
             else [str(uuid.uuid5(_KEYS, key)) for key in idempotency_keys]
         )
         records = [
-            record_of(request, task_id, priority, deadline) for request, task_id in zip(requests, ids, strict=True)
+            record_of(request, task_id, priority, deadline, now) for request, task_id in zip(requests, ids, strict=True)
         ]
         self._admit(records)
-        self.ledger.accept(records)
+        self.ledger.accept(records, most_bytes=self._settings.max_request_bytes)
         self.ledger.secure()
         return ids
 
@@ -150,7 +151,7 @@ class TaskClient:
             The run's id.
         """
         self._admit(tasks)
-        self.ledger.accept(tasks, plan, predecessors(canvas))
+        self.ledger.accept(tasks, plan, predecessors(canvas), most_bytes=self._settings.max_request_bytes)
         self.ledger.secure()
         return plan.id
 
@@ -316,15 +317,7 @@ class TaskClient:
         return Waiter(self.ledger, self._settings)
 
     def _admit(self, records: Sequence[TaskRecord]) -> None:
-        """Refuse what is too large, and what its queue has no room for."""
-        limit = self._settings.max_request_bytes
-        for record in records:
-            size = len(record.request.model_dump_json())
-            if size > limit:
-                raise UsageError(
-                    f"The request {record.label!r} has {size} bytes, more than {limit}.",
-                    "Put large data into the artifact store and send its digest, or raise TTA_MAX_REQUEST_BYTES.",
-                )
+        """Refuse what its queue has no room for."""
         room = self._settings.max_queue_tasks
         for queue in {record.queue for record in records}:
             more = sum(record.queue == queue for record in records)

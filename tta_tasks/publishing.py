@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import redis
@@ -26,7 +27,8 @@ BATCH = 500
 #: Header of a message whose task is in the ledger; no broker need hold it.
 HELD = "tta_held"
 #: Stand in a rendered message for what differs from task to task.
-_ID, _LABEL = (f"{name}-00000000-0000-4000-8000-000000000000" for name in ("id", "label"))
+_STAND_IN = "-00000000-0000-4000-8000-000000000000"
+_ID, _LABEL = f"id{_STAND_IN}", f"label{_STAND_IN}"
 
 
 def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
@@ -57,16 +59,22 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
             app.send_task(task.name, producer=producer, **options_of(task, transport))
 
 
-def rendered(task: TaskRecord) -> str:
-    """The message of ``task`` as Celery and Kombu's Redis transport would put it into its list."""
-    message = _template(task.name, task.queue, task.priority)
-    label = json.dumps(f"({task.label!r},)")[1:-1]
-    return message.replace(_ID, task.id).replace(_LABEL, label)
-
-
 @lru_cache(maxsize=64)
+def message_of(name: str, queue: str, priority: str) -> tuple[str, ...]:
+    """The message of a task as Celery and Kombu's Redis transport would put it into its list, in parts.
+
+    Every other part is the name of what the task has in its place: ``id``, or ``label`` (:func:`label_of`).
+    """
+    return tuple(re.split(f"(id|label){_STAND_IN}", _template(name, queue, priority)))
+
+
+def label_of(task: TaskRecord) -> str:
+    """The label of ``task`` as it is written in its message."""
+    return encode_basestring_ascii(f"({task.label!r},)")[1:-1]
+
+
 def _template(name: str, queue: str, priority: str) -> str:
-    """A message with stand-ins, made once by Celery itself on Kombu's transport in memory."""
+    """A message with stand-ins, made by Celery itself on Kombu's transport in memory."""
     with Connection("memory://") as connection, connection.channel() as channel:
         number = transport_priority(Priority(priority), "redis")
         options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": number, "argsrepr": _LABEL}

@@ -42,9 +42,21 @@ RESULTS: Final[dict[str, type[Result]]] = {
 
 
 def record_of(
-    request: AnyRequest, task_id: str, priority: Priority = Priority.NORMAL, deadline: float | None = None
+    request: AnyRequest,
+    task_id: str,
+    priority: Priority = Priority.NORMAL,
+    deadline: float | None = None,
+    submitted_at: float | None = None,
 ) -> TaskRecord:
-    """The ledger's first entry for ``request``."""
+    """The ledger's first entry for ``request``.
+
+    Args:
+        request: What is wanted.
+        task_id: Its task's id.
+        priority: How urgent it is.
+        deadline: Epoch seconds; not done by then, it ends as failed.
+        submitted_at: Epoch seconds, one time for all that is handed in together; by default now.
+    """
     name = TASKS[request.kind]
     return TaskRecord(
         id=task_id,
@@ -54,7 +66,7 @@ def record_of(
         label=_label(request),
         queue=ROUTES[name],
         priority=priority,
-        submitted_at=time.time(),
+        submitted_at=time.time() if submitted_at is None else submitted_at,
         deadline=deadline,
         request=request,
     )

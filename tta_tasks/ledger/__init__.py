@@ -38,11 +38,12 @@ from tta_tasks import publishing
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import counters, scripts
+from tta_tasks.ledger.acceptance import Acceptance, dumped
 from tta_tasks.ledger.baselines import Baselines
 from tta_tasks.ledger.disk import Disk
 from tta_tasks.ledger.parking import Parking
 from tta_tasks.ledger.presence import Presence
-from tta_tasks.ledger.records import entries, from_hash, result_of, to_hash
+from tta_tasks.ledger.records import entries, from_hash, result_of
 from tta_tasks.models import (
     Event,
     Result,
@@ -53,7 +54,6 @@ from tta_tasks.models import (
     TaskRecord,
     TestingResult,
 )
-from tta_tasks.queues import Priority, list_of
 from tta_tasks.settings import Settings
 
 #: A worker renews the lease on its running tasks three times within it; it ends before the broker hands a lost worker's
@@ -67,8 +67,6 @@ MAX_DEAD = 1000
 MAX_DURATIONS = 20_000
 #: Most runs forgotten when one is accepted.
 FORGET_AT_ONCE = 3
-#: Tasks accepted in one round trip.
-BATCH = 500
 
 
 class Move(StrEnum):
@@ -142,6 +140,7 @@ class Ledger:
         after: Mapping[str, Sequence[str]] | None = None,
         *,
         delivered: bool = False,
+        most_bytes: int | None = None,
     ) -> tuple[bool, ...]:
         """Write tasks down, and publish those that wait for no others.
 
@@ -153,37 +152,42 @@ class Ledger:
             plan: Of their run.
             after: Task -> tasks that end before it is published; without, those whose results it needs.
             delivered: Whether their messages are published already.
+            most_bytes: Most bytes of a request, as JSON.
 
         Returns:
             For each task whether it is new; one that is already known is left as it is.
 
         Raises:
+            UsageError: A request is larger; nothing is written.
             BrokerUnavailable: The broker does not answer; the tasks are accepted and published when it does.
         """
-        order = after if after is not None else {task.id: task.request.needs for task in tasks}
-        followers: dict[str, list[str]] = {task.id: [] for task in tasks}
-        for task in tasks:
-            for before in order[task.id]:
-                if before in followers:
-                    followers[before].append(task.id)
-        batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
-        together = plan is not None or any(followers.values())
-        answers: list[int] = []
-        for step in [batches] if together else [[batch] for batch in batches]:
-            with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
-                for batch in step:
-                    arguments: list[Any] = [*self._head(), GRACE_S]
-                    for task in batch:
-                        arguments += self._acceptance(task, order[task.id], followers, delivered=delivered)
-                    self._accept(args=arguments, client=pipe)
-                if plan is not None:
-                    self._open(pipe, plan, len(tasks))
-                found = cast("list[list[int]]", pipe.execute())
-            answers += [answer for batch in found[: len(step)] for answer in batch]
-        if plan is not None:
-            self._forget_oldest()
+        if after is None:
+            after = {task.id: task.request.needs for task in tasks}
+        handed = Acceptance(tasks, dumped(tasks, most_bytes), after, self._prefix, self._is_broker)
+        head = [*self._head(), GRACE_S, int(delivered)]
+        batches = ([*head, *batch] for batch in handed.batches())
+        if plan is None and not any(handed.followers.values()):
+            answers = self._one_by_one(batches)
+        else:
+            answers = self._at_once(batches, len(tasks), plan)
         publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
         return tuple(map(bool, answers))
+
+    def _one_by_one(self, batches: Iterable[list[Any]]) -> list[int]:
+        with translated(self._url):
+            return [answer for batch in batches for answer in cast("list[int]", self._accept(args=batch))]
+
+    def _at_once(self, batches: Iterable[list[Any]], tasks: int, plan: RunPlan | None) -> list[int]:
+        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
+            for batch in batches:
+                self._accept(args=batch, client=pipe)
+            steps = len(pipe)
+            if plan is not None:
+                self._open(pipe, plan, tasks)
+            found = cast("list[list[int]]", pipe.execute())[:steps]
+        if plan is not None:
+            self._forget_oldest()
+        return [answer for batch in found for answer in batch]
 
     def _open(self, pipe: redis.client.Pipeline, plan: RunPlan, tasks: int) -> None:
         key = self._run_key(plan.id)
@@ -192,21 +196,6 @@ class Ledger:
         pipe.expire(key, self._settings.retention_s)
         pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
         pipe.expire(f"{self._prefix}counters", self._settings.retention_s)
-
-    def _acceptance(
-        self, task: TaskRecord, order: Sequence[str], followers: Mapping[str, Sequence[str]], *, delivered: bool
-    ) -> list[Any]:
-        """The arguments of ``scripts.ACCEPT`` for one task."""
-        message = publishing.rendered(task) if self._is_broker else ""
-        list_ = list_of(self._prefix, task.queue, Priority(task.priority))
-        earlier = [before for before in order if before not in followers]
-        fields = to_hash(task)
-        if followers[task.id]:
-            fields["_after"] = "".join(f"{after} " for after in followers[task.id])
-        deadline = "" if task.deadline is None else task.deadline
-        head = [task.id, task.queue, list_, message, deadline, int(delivered), len(earlier), *earlier]
-        pairs = [part for pair in fields.items() for part in pair]
-        return [*head, len(order) - len(earlier), len(pairs), *pairs]
 
     def secure(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
@@ -10,8 +11,9 @@ from tta_tasks.connection import translated
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.settings import Settings
 
-#: How often a server that writes to its disk is woken so that it tells when that is done, in seconds.
-WAKE_S = 0.001
+#: A server that writes to its disk is woken so that it tells when that is done: at once, after the first of these, and
+#: whenever half as long again has passed, but at least as often as after the last; in seconds.
+FIRST_WAKE_S, LAST_WAKE_S = 0.0001, 0.02
 
 
 class Disk:
@@ -61,7 +63,10 @@ class Disk:
             connection.send_packed_command(connection.pack_commands([written, ("WAITAOF", 1, 0, int(within_s * 1000))]))
             connection.read_response()
             # A server that has nothing else to do looks after those who wait only ten times a second (its `hz`).
-            while not connection.can_read(timeout=WAKE_S):
+            began = time.monotonic()
+            self._redis.ping()
+            while not connection.can_read():
+                time.sleep(min(max(FIRST_WAKE_S, (time.monotonic() - began) / 2), LAST_WAKE_S))
                 self._redis.ping()
             return bool(connection.read_response()[0])
         except BaseException:

@@ -22,16 +22,6 @@ def entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: ANN
     return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries[0] if nested else entries)
 
 
-def to_hash(task: TaskRecord) -> dict[str, str]:
-    """The fields of a task as they are stored; what is at its default is left out, and so is its status."""
-    left_out = {"id", "status", "request", "result"}
-    fields = task.model_dump(mode="json", exclude=left_out, exclude_defaults=True, exclude_none=True)
-    fields["request"] = task.request.model_dump_json()
-    if task.result is not None:
-        fields["result"] = task.result.model_dump_json()
-    return {name: str(value) for name, value in fields.items()}
-
-
 def result_of(task_id: str, result: bytes | None) -> Result | None:
     """A stored result.
 

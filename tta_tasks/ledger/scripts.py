@@ -31,7 +31,7 @@ local function ended(status) return status ~= 'queued' and status ~= 'parked' an
 local pushed = {}
 local function push()
   for list, messages in pairs(pushed) do
-    for _, message in ipairs(messages) do redis.call('LPUSH', list, message) end
+    for i = 1, #messages, 1000 do redis.call('LPUSH', list, unpack(messages, i, math.min(i + 999, #messages))) end
   end
 end
 
@@ -52,52 +52,90 @@ local function publish(id, key, queue, list, message, deadline, grace, ready)
 end
 """
 
-# ARGV from 5: grace; for each task: id, queue, list, message (or empty), deadline (or empty), 1 if it is delivered
-# already, how many earlier tasks it comes after, their ids, how many that are handed in together with it, how many
-# fields and values, field, value, ...
+# ARGV from 5: grace, 1 if their messages are delivered already, how many kinds of tasks there are; for each kind:
+# queue, list, deadline (or empty), how many parts its message has (none: the caller publishes), they, how many fields
+# and values, field, value, ... Every other part of a message says what of the task's own is there: `id`, or its label.
+# Then for each task: its kind, id, label, label as in a message, request; how many of those handed in with it come
+# before it, which earlier tasks do, and which of those handed in come after it (ids, each with a space behind it).
 # Answers for each task 0 (known), 1 (new) or 2 (new, and to be published by the caller).
 ACCEPT: Final = (
     HEAD
     + """
-local grace, at, answers = ARGV[5], 6, {}
+local grace, delivered, at, kinds, answers = ARGV[5], ARGV[6] == '1', 8, {}, {}
 local function take() at = at + 1; return ARGV[at - 1] end
+-- As many arguments as the next one says.
+local function several()
+  local first = at + 1
+  at = first + ARGV[at]
+  return {unpack(ARGV, first, at - 1)}
+end
+
+for number = 1, tonumber(ARGV[7]) do
+  local kind = {queue = take(), list = take(), deadline = tonumber(take()), message = several(), own = {}}
+  for i = 2, #kind.message, 2 do kind.own[i] = kind.message[i] == 'id' end
+  kind.look = delivered and kind.deadline or math.min(now + grace, kind.deadline or math.huge)
+  kind.fields = several()
+  kind.ready = {unpack(kind.fields)}
+  if not delivered then
+    kind.ready[#kind.ready + 1] = 'published_at'
+    kind.ready[#kind.ready + 1] = now
+  end
+  kinds[number] = kind
+end
+
+local function message_of(kind, id, label)
+  local parts = kind.message
+  for i = 2, #parts, 2 do parts[i] = kind.own[i] and id or label end
+  return table.concat(parts)
+end
+
+-- Makes `id` wait for those of `earlier` that have not ended; how many there are, and why it need not be begun at all.
+local function wait(id, earlier)
+  local waits, blocked = 0, nil
+  for other in string.gmatch(earlier, '%S+') do
+    local before = redis.call('HMGET', key_of(other), 'status', 'label', 'stage', '_after')
+    if before[1] and not ended(before[1]) then
+      waits = waits + 1
+      redis.call('HSET', key_of(other), '_after', (before[4] or '') .. id .. ' ')
+    elseif before[1] ~= 'completed' and before[3] ~= 'generation' and before[3] ~= 'refactoring' then
+      blocked = before[1] and "'" .. before[2] .. "' " .. before[1] or ''
+    end
+  end
+  return waits, blocked
+end
+
+-- Tasks and when they are looked after, by queue.
+local opened = {}
 while at <= #ARGV do
-  local id, queue, list, message, deadline, delivered = take(), take(), take(), take(), take(), take()
-  if deadline == '' then deadline = nil end
-  if message == '' then message = nil end
-  local key, first = key_of(id), at + 1
-  local unmet_at = first + ARGV[at]
-  local fields = unmet_at + 1
-  local last = fields + ARGV[fields]
-  at = last + 1
+  local kind, id, label, shown, request = kinds[tonumber(take())], take(), take(), take(), take()
+  local together, earlier, after, key = tonumber(take()), take(), take(), key_of(id)
   if redis.call('EXISTS', key) == 1 then
     answers[#answers + 1] = 0
   else
-    local unmet, ready, more = tonumber(ARGV[unmet_at]), {}, {}
-    for i = first, unmet_at - 1 do
-      local before = redis.call('HMGET', key_of(ARGV[i]), 'status', 'label', 'stage', '_after')
-      if before[1] and not ended(before[1]) then
-        unmet = unmet + 1
-        redis.call('HSET', key_of(ARGV[i]), '_after', (before[4] or '') .. id .. ' ')
-      elseif before[1] ~= 'completed' and before[3] ~= 'generation' and before[3] ~= 'refactoring' then
-        more = {'_blocked', before[1] and "'" .. before[2] .. "' " .. before[1] or ''}
-      end
-    end
-    redis.call('HSET', key, 'status', 'queued', unpack(ARGV, fields + 1, last))
+    local waits, blocked = wait(id, earlier)
+    local unmet, look = waits + together, kind.look
+    answers[#answers + 1] = 1
+    redis.call('HSET', key, 'request', request, 'status', 'queued', 'label', label,
+               unpack(unmet > 0 and kind.fields or kind.ready))
     redis.call('EXPIRE', key, keep)
+    if after ~= '' then redis.call('HSET', key, '_after', after) end
+    if blocked then redis.call('HSET', key, '_blocked', blocked) end
     if unmet > 0 then
-      more[#more + 1], more[#more + 2], more[#more + 3], more[#more + 4] = 'unmet', unmet, '_list', list
-      if message then more[#more + 1], more[#more + 2] = '_message', message end
-      redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + keep / 2, id)
-    elseif delivered == '1' then
-      redis.call('ZADD', prefix .. 'open:' .. queue, deadline or now + grace, id)
-    else
-      publish(id, key, queue, list, message, deadline, grace, ready)
+      look = kind.deadline or now + keep / 2
+      redis.call('HSET', key, 'unmet', unmet, '_list', kind.list)
+      if #kind.message > 0 then redis.call('HSET', key, '_message', message_of(kind, id, shown)) end
+    elseif #kind.message == 0 then
+      if not delivered then answers[#answers] = 2 end
+    elseif not delivered then
+      pushed[kind.list] = pushed[kind.list] or {}
+      table.insert(pushed[kind.list], message_of(kind, id, shown))
     end
-    if #more > 0 then redis.call('HSET', key, unpack(more)) end
-    answers[#answers + 1] = 1 + #ready
+    opened[kind.queue] = opened[kind.queue] or {}
+    table.insert(opened[kind.queue], look)
+    table.insert(opened[kind.queue], id)
   end
 end
+for queue, tasks in pairs(opened) do redis.call('ZADD', prefix .. 'open:' .. queue, unpack(tasks)) end
 push()
 return answers
 """
