@@ -1,7 +1,7 @@
 """What is told of a task that a worker has: to Flower and everyone else who listens to Celery's events.
 
-In Celery's eyes every task succeeds, as a fault is a result (:mod:`tta_tasks.delivery`). Whoever watches the events wants
-to know how it really ended, on which queue it came, and what a person calls it.
+In Celery's eyes every task succeeds, as a fault is a result (:mod:`tta_tasks.delivery`). Whoever watches the events
+wants to know how it really ended, on which queue it came, and what a person calls it.
 """
 
 from __future__ import annotations
