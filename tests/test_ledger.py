@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -436,3 +436,65 @@ def test_run_of_many_batches_is_accepted_in_one_step(ledger: Ledger, valkey: red
     assert stats["cmdstat_exec"]["calls"] - before.get("cmdstat_exec", {"calls": 0})["calls"] == 1
     assert waiting(valkey) == ["0"]
     assert len(ledger.run("r1").tasks) == len(ids)
+
+
+def go_on(ledger: Ledger, task_id: str, *, run_id: str = "large", start: str = "s") -> str | None:
+    """End a task, and answer which one its worker goes on with."""
+    ended = task(task_id, run_id)
+    moved, following = ledger.finish_and_begin(ended, DONE, "w1", message=ended.id, start=start)
+    assert moved
+    return following.id if following else None
+
+
+DONE = TestingResult(status=Status.COMPLETED)
+
+
+def test_worker_goes_on_with_the_run_s_next_task(ledger: Ledger, valkey: redis.Redis) -> None:
+    """The step that ends a task begins the next that waits for its turn; it has no message, and is held like any."""
+    ids = fan(ledger, "large", MIN_WINDOW + 2)
+    before = waiting(valkey)
+    assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
+    assert waiting(valkey) == before
+    record = ledger.in_hand(ids[0])
+    assert (record.id, record.status, record.worker, record.attempts) == (ids[MIN_WINDOW], Status.RUNNING, "w1", 1)
+    assert ledger.begin(record.id, record.name, "w2").move is Move.BUSY
+    valkey.zadd("tta:running:testing", {record.id: 0.0})
+    ledger.renew([(ids[0], "testing")], "w1")
+    assert cast("float", valkey.zscore("tta:running:testing", record.id)) > time.time()
+    assert ledger.requeue(ledger.in_hand(ids[0]), "lost", 0, worker="w1", lost=True) is Move.MOVED
+    assert [event.what for _, event in ledger.events("large") if event.task_id == record.id] == ["running", "queued"]
+    assert ledger.in_hand(ids[1]).id == ids[1]
+
+
+def test_worker_that_was_not_answered_goes_on_with_the_same_task(ledger: Ledger) -> None:
+    """Told twice, an end begins one task; told by another worker, none."""
+    ids = fan(ledger, "large", MIN_WINDOW + 2)
+    assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
+    for start, expected in (("s", ids[MIN_WINDOW]), ("another", None)):
+        moved, following = ledger.finish_and_begin(task(ids[0], "large"), DONE, "w1", message=ids[0], start=start)
+        assert not moved
+        assert (following and following.id) == expected
+
+
+def test_run_keeps_its_place_when_a_worker_goes_on(ledger: Ledger, valkey: redis.Redis) -> None:
+    """A task that was begun without a message makes no room for another one; when it ends, one follows."""
+    ids = fan(ledger, "large", MIN_WINDOW + 3)
+    assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
+    ledger.finish(task(ids[MIN_WINDOW], "large"), DONE)
+    assert waiting(valkey)[-1] == ids[MIN_WINDOW + 1]
+    ledger.finish(task(ids[1], "large"), DONE)
+    assert waiting(valkey)[-1] == ids[MIN_WINDOW + 2]
+    for name in [*ids[2:MIN_WINDOW], *ids[MIN_WINDOW + 1 :]]:
+        assert go_on(ledger, name) is None
+    assert valkey.hget("tta:run:large", "left") == b"0"
+
+
+def test_worker_goes_on_only_with_what_could_begin(ledger: Ledger, valkey: redis.Redis) -> None:
+    """What is of another kind gets its message; so does all that is left of a cancelled run."""
+    ids = fan(ledger, "large", MIN_WINDOW + 2)
+    valkey.hset(f"tta:task:{ids[MIN_WINDOW]}", "name", "tta_tasks.collect")
+    assert go_on(ledger, ids[0]) is None
+    assert waiting(valkey)[-1] == ids[MIN_WINDOW]
+    ledger.cancel("large")
+    assert go_on(ledger, ids[1]) is None
+    assert waiting(valkey)[-1] == ids[MIN_WINDOW + 1]

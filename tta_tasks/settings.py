@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     task_timeout_s: int = Field(default=3600, ge=10)
     task_grace_s: int = Field(default=60, ge=1)
 
+    #: A task that takes no longer is quick: the next ones of its run need no message each. 0 gives every task its own.
+    quick_task_s: float = Field(default=0.005, ge=0)
     #: A worker that is at work takes nothing more while less memory than this is free on its host (or in its control
     #: group). On Redis only.
     min_free_bytes: int = Field(default=512 << 20, ge=0)

@@ -15,6 +15,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import request
 from celery.worker.strategy import default
 
+from tta_tasks.delivery import UNHEARD
 from tta_tasks.models import Status
 from tta_tasks.queues import ROUTES
 from workers import verdicts
@@ -34,15 +35,24 @@ class Request(request.Request):
         self._connection_errors = (*self._connection_errors, AttributeError)  # type: ignore[has-type]
         # Whoever published a message stamped its own limits on it; those of the host that does the work count.
         self.time_limits = (None, None)
+        self._request_dict[UNHEARD] = not self._heard  # type: ignore[attr-defined]
         shown: str = self._argsrepr  # type: ignore[has-type]
         if self.name in ROUTES and "{" in shown:
             self._argsrepr = UNNAMED
+
+    @property
+    def _heard(self) -> bool:
+        """Whether somebody listens to the events of tasks."""
+        dispatcher: Any = self.eventer
+        return bool(dispatcher and dispatcher.enabled and (not dispatcher.groups or "task" in dispatcher.groups))
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002, ANN401 - Celery's own
         """Send an event that tells the queue the message came from, and the end the task really took.
 
         Each event names its task: whoever began to listen late must know, too, what has ended.
         """
+        if not self._heard:
+            return
         fields |= {"name": self.name, "args": self._argsrepr, "routing_key": self.queue}
         if type == "task-succeeded" and self.name in ROUTES:
             told = true_end(fields["result"])

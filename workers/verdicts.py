@@ -13,8 +13,9 @@ from typing import Any, Final
 from billiard.exceptions import TimeLimitExceeded
 from celery.signals import task_failure, task_revoked
 
+from tta_tasks import publishing
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
-from tta_tasks.ledger import GRACE_S, Ledger
+from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status
 from tta_tasks.requests import failed
 from tta_tasks.settings import settings
@@ -28,24 +29,26 @@ def give_back(task_id: str, worker: str, why: str, *, lost: bool) -> None:
     """Record that ``worker`` does the task no more; its message goes back to the queue.
 
     Args:
-        task_id: The task.
+        task_id: The task whose message it was; the worker may have gone on with another one.
         worker: Node name of the worker.
         why: For a person.
         lost: Whether the task may be to blame; too often, and it is given up.
     """
     try:
         ledger = Ledger.connect(settings())
-        record = ledger.task(task_id)
-        ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
+        record = ledger.in_hand(task_id)
+        moved = ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
+        if moved is Move.MOVED and record.id != task_id:
+            publishing.publish([record])
     except (RecordMissing, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)
 
 
 def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
-    """Record that nobody will do the task any more."""
+    """Record that nobody will do the task any more that the message of ``task_id`` had come to."""
     try:
         ledger = Ledger.connect(settings())
-        record = ledger.task(task_id)
+        record = ledger.in_hand(task_id)
         ledger.finish(record, failed(record.request, why, status))
     except (RecordMissing, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)

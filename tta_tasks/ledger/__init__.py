@@ -117,6 +117,7 @@ class Ledger:
         self._accept = client.register_script(scripts.ACCEPT)
         self._begin = client.register_script(scripts.BEGIN)
         self._move = client.register_script(scripts.MOVE)
+        self._finish = client.register_script(scripts.FINISH)
         self._renew = client.register_script(scripts.RENEW)
         #: What testing tasks have measured, module by module.
         self.baselines = Baselines(client, settings)
@@ -243,29 +244,18 @@ class Ledger:
         Raises:
             RecordUnreadable: Another version wrote it; it stays where it was.
         """
-        until = time.time() + self.lease_s
-        arguments = [
-            *self._head(),
-            task_id,
-            name,
-            worker,
-            slots,
-            repr(until),
-            uuid.uuid4().hex,
-            int(redelivered),
-            int(promoted),
-        ]
+        head, start = [*self._head(), task_id, name, worker, slots], [self._lease_end(), uuid.uuid4().hex]
         with translated(self._url):
-            answer = cast("Any", self._begin(args=arguments))
+            answer = cast("Any", self._begin(args=[*head, *start, int(redelivered), int(promoted)]))
         move = Move(answer[0].decode())
         if move is Move.UNKNOWN:
             return Begun(move)
-        fields = dict(zip(answer[1][::2], answer[1][1::2], strict=True))
+        fields = _paired(answer[1])
         try:
             return Begun(move, from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
         except RecordUnreadable:
             if move is Move.MOVED:  # a host that can read it may do it
-                self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
+                self._put_back(task_id, worker)
             raise
 
     def progress(self, task: TaskRecord, message: str) -> None:
@@ -295,12 +285,48 @@ class Ledger:
         Raises:
             BrokerUnavailable: The broker does not answer; what waited is published when it does.
         """
-        counted = counters.ended(task, result)
-        if isinstance(result, TestingResult) and result.suite is not None:
-            self.baselines.put(task.id, result.suite)  # now: what waits for the end begins with it
-        return (
-            self._moved(task.id, result.status, counted, worker=worker, payload=result.model_dump_json()) is Move.MOVED
-        )
+        return self._finished(task, result, worker)[0]
+
+    def finish_and_begin(
+        self, task: TaskRecord, result: Result, worker: str, *, message: str, start: str, slots: int = 1
+    ) -> tuple[bool, TaskRecord | None]:
+        """Record how ``task`` ended, and that its worker goes on with the run's next one of its kind, if one waits.
+
+        That one has no message of its own: :meth:`in_hand` tells which one the message has come to.
+
+        Args:
+            task: The task.
+            result: How it ended.
+            worker: Node name of the worker.
+            message: The task whose message the worker has.
+            start: Names the start of the next one; the same when it is told again, for want of an answer.
+            slots: How many tasks it does at once.
+
+        Returns:
+            Whether this was its end, and not another one before; and the task that was begun. A record that cannot be
+            read is left to a worker that can.
+
+        Raises:
+            BrokerUnavailable: As of :meth:`finish`.
+        """
+        moved, following = self._finished(task, result, worker, (start, message, slots))
+        if following is None:
+            return moved, None
+        try:
+            return moved, from_hash(*following)
+        except RecordUnreadable:
+            self._put_back(following[0], worker)
+            return moved, None
+
+    def in_hand(self, task_id: str) -> TaskRecord:
+        """The task that the message of ``task_id`` has come to: itself, or one that its worker went on with.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+        """
+        with translated(self._url):
+            following = cast("bytes | None", self._redis.hget(self._task_key(task_id), "_then"))
+        return self.task(following.decode() if following else task_id)
 
     @property
     def lease_s(self) -> float:
@@ -309,7 +335,7 @@ class Ledger:
 
     def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
         """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
-        until = time.time() + self.lease_s
+        until = self._lease_end()
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
                 self._renew(args=[*self._head(), task_id, queue, worker, until], client=pipe)
@@ -542,13 +568,38 @@ class Ledger:
         due: float = 0.0,
         mark: str = "",
     ) -> Move:
-        arguments: list[Any] = [*self._head(), task_id, str(new), worker, payload, repr(due), mark, GRACE_S]
-        arguments += [part for pair in counted.items() for part in pair]
+        arguments: list[Any] = [*self._head(), task_id, str(new), worker, payload, repr(due), mark, *_flat(counted)]
         with translated(self._url):
-            move, *ready = cast("list[bytes]", self._move(args=arguments))
-        if ready:
-            publishing.publish(self.tasks(task_id.decode() for task_id in ready))
-        return Move(move.decode())
+            return Move(cast("bytes", self._move(args=arguments)).decode())
+
+    def _put_back(self, task_id: str, worker: str) -> None:
+        """What was begun and cannot be read here waits again."""
+        self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
+
+    def _finished(
+        self, task: TaskRecord, result: Result, worker: str, then: Sequence[Any] = ("", "", 1)
+    ) -> tuple[bool, tuple[str, dict[bytes, bytes]] | None]:
+        """Whether the task ended with this, and id and fields of what was begun in its place.
+
+        Args:
+            task: The task.
+            result: How it ended.
+            worker: Who says so.
+            then: To go on with another task: name of its start, the task whose message the worker has, its slots.
+        """
+        if isinstance(result, TestingResult) and result.suite is not None:
+            self.baselines.put(task.id, result.suite)  # now: what waits for the end begins with it
+        arguments: list[Any] = [*self._head(), task.id, str(result.status), worker, result.model_dump_json(), GRACE_S]
+        arguments += [*then, self._lease_end(), *_flat(counters.ended(task, result))]
+        with translated(self._url):
+            answer = cast("Any", self._finish(args=arguments))
+        if answer[1]:
+            publishing.publish(self.tasks(task_id.decode() for task_id in answer[1]))
+        following = (answer[2].decode(), _paired(answer[3])) if len(answer) > 2 else None  # noqa: PLR2004 - see FINISH
+        return answer[0] == Move.MOVED.encode(), following
+
+    def _lease_end(self) -> str:
+        return repr(time.time() + self.lease_s)
 
     def _head(self) -> list[Any]:
         """The arguments that each script begins with."""
@@ -565,3 +616,13 @@ class Ledger:
 
     def _running_key(self, queue: str) -> str:
         return f"{self._prefix}running:{queue}"
+
+
+def _paired(fields: list[bytes]) -> dict[bytes, bytes]:
+    """A hash, as scripts answer it."""
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _flat(counted: Mapping[str, float]) -> list[Any]:
+    """Counters, as scripts take them."""
+    return [part for pair in counted.items() for part in pair]

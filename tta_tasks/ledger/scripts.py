@@ -27,6 +27,30 @@ local function key_of(id) return prefix .. 'task:' .. id end
 
 local function ended(status) return status ~= 'queued' and status ~= 'parked' and status ~= 'running' end
 
+-- The fields of a hash that there are.
+local function read(key, ...)
+  local found, values = {}, redis.call('HMGET', key, ...)
+  for i, name in ipairs({...}) do
+    if values[i] then found[name] = values[i] end
+  end
+  return found
+end
+
+-- Adds to counters: name and amount, from this argument on.
+local function count(first)
+  for i = first, #ARGV, 2 do
+    local how = string.find(ARGV[i + 1], '.', 1, true) and 'HINCRBYFLOAT' or 'HINCRBY'
+    redis.call(how, prefix .. 'counters', ARGV[i], ARGV[i + 1])
+  end
+end
+
+-- Tells what happened to a task to who watches its run, or it.
+local function tell(run, id, what, message, worker)
+  local stream = run or id
+  redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
+             'at', now, 'what', what, 'message', message, 'worker', worker)
+end
+
 -- Messages by the list they go into.
 local pushed = {}
 local function push()
@@ -141,6 +165,21 @@ return answers
 """
 )
 
+# How a worker begins a task.
+BEGINNING: Final = """
+-- ``fields`` are more of the task's own, in pairs.
+local function begin(id, key, task, worker, slots, due, mark, fields)
+  redis.call('HSET', key, 'status', 'running', 'worker', worker, 'slots', slots, 'progress', '', 'lease_until', due,
+             '_start', mark, 'started_at', task.started_at or now, 'attempts', (task.attempts or 0) + 1, unpack(fields))
+  -- However alive its worker is: a deadline must not go unnoticed.
+  local look = task.deadline and math.min(tonumber(task.deadline), tonumber(due)) or due
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, look, id)
+  redis.call('ZADD', prefix .. 'running:' .. task.queue, due, id)
+  redis.call('HINCRBY', prefix .. 'counters', 'started:' .. task.stage, 1)
+  tell(task.run_id, id, 'running', '', worker)
+end
+"""
+
 # ARGV from 5: task id, name, worker, its slots, end of the lease, name of this start (it may be sent twice when its
 # connection breaks before the answer), 1 if the broker delivers its message again, 1 if a promotion was seen to.
 # Answers what became of it and the task's fields: moved; unknown, foreign (it has another name), ended, early (it waits
@@ -148,43 +187,70 @@ return answers
 # ready (a deployment whose promotion is to be seen to).
 BEGIN: Final = (
     HEAD
+    + BEGINNING
     + """
 local id, name, worker, slots, due, mark = unpack(ARGV, 5, 10)
 local key = key_of(id)
-local task = redis.call('HMGET', key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue',
-                        'deadline', 'stage', 'started_at', 'attempts')
-local status, run, deadline, queue = task[1], task[4], task[9], task[8]
-if not status then return {'unknown'} end
+local task = read(key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue', 'deadline',
+                  'stage', 'started_at', 'attempts')
+if not task.status then return {'unknown'} end
 
 local function refusal()
-  if task[2] ~= name then return 'foreign' end
-  if ended(status) then return 'ended' end
-  if tonumber(task[3] or 0) > 0 then return 'early' end
-  if run and redis.call('HGET', prefix .. 'run:' .. run, 'cancelled') == '1' then return 'unwanted' end
-  if task[5] then return 'blocked' end
+  if task.name ~= name then return 'foreign' end
+  if ended(task.status) then return 'ended' end
+  if tonumber(task.unmet or 0) > 0 then return 'early' end
+  if task.run_id and redis.call('HGET', prefix .. 'run:' .. task.run_id, 'cancelled') == '1' then return 'unwanted' end
+  if task._blocked then return 'blocked' end
   -- A copy of the message, while somebody is at work: one of them is enough.
-  local held = status == 'running' and tonumber(task[6] or 0) > tonumber(now)
-  if held then return task[7] == mark and 'moved' or 'busy' end
-  if name == 'tta_tasks.deploy' and ARGV[12] ~= '1' and not task[11] then return 'ready' end
+  local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
+  if held then return task._start == mark and 'moved' or 'busy' end
+  if name == 'tta_tasks.deploy' and ARGV[12] ~= '1' and not task.started_at then return 'ready' end
 end
 
 local refused = refusal()
 if refused then return {refused, redis.call('HGETALL', key)} end
-if status == 'running' then redis.call('HINCRBY', key, 'losses', 1) end
-if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
-redis.call('HSET', key, 'status', 'running', 'worker', worker, 'slots', slots, 'progress', '', 'lease_until', due,
-           '_start', mark, 'started_at', task[11] or now, 'attempts', (task[12] or 0) + 1)
--- However alive its worker is: a deadline must not go unnoticed.
-local look = deadline and math.min(tonumber(deadline), tonumber(due)) or due
-redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
-redis.call('ZADD', prefix .. 'running:' .. queue, due, id)
-redis.call('HINCRBY', prefix .. 'counters', 'started:' .. task[10], 1)
-if ARGV[11] == '1' then redis.call('HINCRBY', prefix .. 'counters', 'redelivered:' .. task[10], 1) end
-local stream = run or id
-redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
-           'at', now, 'what', 'running', 'message', '', 'worker', worker)
-redis.call('EXPIRE', prefix .. 'events:' .. stream, keep)
+if task.status == 'running' then redis.call('HINCRBY', key, 'losses', 1) end
+if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. task.queue, id) end
+if ARGV[11] == '1' then redis.call('HINCRBY', prefix .. 'counters', 'redelivered:' .. task.stage, 1) end
+begin(id, key, task, worker, slots, due, mark, {})
+redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or id), keep)
 return {'moved', redis.call('HGETALL', key)}
+"""
+)
+
+# ARGV from 5: task id, new status, worker, payload, due, mark, counter, amount, ...
+# new status: progress (payload = message); queued (payload = why, due = when to look after it, mark = 1 when it was
+#   lost while it ran; with a worker only if that one is doing it, without only if nobody holds it).
+# Answers moved, ended, busy or unknown.
+MOVE: Final = (
+    HEAD
+    + """
+local id, new, worker, payload, due, mark = unpack(ARGV, 5, 10)
+local key = key_of(id)
+local task = read(key, 'status', 'lease_until', 'deadline', 'queue', 'run_id', 'worker', 'started_at')
+if not task.status then return 'unknown' end
+if ended(task.status) then return 'ended' end
+
+if new == 'progress' then
+  if task.status ~= 'running' then return 'ended' end
+  redis.call('HSET', key, 'progress', payload)
+else
+  local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
+  if worker == '' and held then return 'busy' end
+  if worker ~= '' and (task.status ~= 'running' or task.worker ~= worker) then return 'busy' end
+  if task.status == 'running' and mark == '1' then redis.call('HINCRBY', key, 'losses', 1) end
+  redis.call('HSET', key, 'status', new, 'progress', payload, 'lease_until', 0, 'published_at', now)
+  local look = task.deadline and math.min(tonumber(task.deadline), tonumber(due)) or due
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, look, id)
+  redis.call('ZREM', prefix .. 'running:' .. task.queue, id)
+  if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. task.queue, id) end
+  redis.call('PUBLISH', key, new)
+end
+count(11)
+tell(task.run_id, id, new, payload, worker)
+redis.call('EXPIRE', key, keep)
+if not task.started_at then redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or id), keep) end
+return 'moved'
 """
 )
 
@@ -204,25 +270,33 @@ local function observe(name, seconds)
 end
 """
 
-# ARGV from 5: task id, new status, worker, payload, due, mark, grace, counter, amount, ...
-# new status: progress (payload = message); queued (payload = why, due = when to look after it, mark = 1 when it was
-#   lost while it ran; with a worker only if that one is doing it, without only if nobody holds it); else terminal
-#   (payload = result).
-# Answers moved, ended, busy or unknown, then the ids of tasks that can begin now and are to be published by the caller.
-MOVE: Final = (
+# ARGV from 5: task id, terminal status, worker, result, grace; to begin the run's next task of the same name with it:
+# name of that start (else empty), task whose message the worker goes on with, slots, end of the lease; counter,
+# amount, ...
+# Answers moved, ended or unknown; ids of tasks that can begin now and are to be published by the caller; id and fields
+# of the task that was begun, where one was.
+FINISH: Final = (
     HEAD
+    + BEGINNING
     + OBSERVE
     + f"local MIN_WINDOW = {MIN_WINDOW}\n"
     + """
-local id, new, worker, payload, due, mark, grace = unpack(ARGV, 5, 11)
-local key = key_of(id)
-local task = redis.call('HMGET', key, 'status', 'lease_until', 'deadline', 'queue', 'stage', 'run_id', 'started_at',
-                        'worker', 'label', '_blocked', '_after', 'published_at')
-local status, deadline, queue, stage, run = task[1], task[3], task[4], task[5], task[6]
-if not status then return {'unknown'} end
-if ended(status) then return {'ended'} end
-local held = status == 'running' and tonumber(task[2] or 0) > tonumber(now)
-local message, answer = '', {'moved'}
+local id, new, worker, result, grace, mark, head, slots, due = unpack(ARGV, 5, 13)
+local key, ready = key_of(id), {}
+local task = read(key, 'status', 'name', 'queue', 'stage', 'run_id', 'started_at', 'label', '_blocked', '_after',
+                  'published_at')
+if not task.status then return {'unknown', ready} end
+local queue, run = task.queue, task.run_id
+local runs = run and prefix .. 'run:' .. run
+
+if ended(task.status) then
+  -- Told twice, when its connection broke before the answer: what was begun then is still begun.
+  local other = mark ~= '' and redis.call('HGET', key_of(head), '_then')
+  if other and redis.call('HGET', key_of(other), '_start') == mark then
+    return {'ended', ready, other, redis.call('HGETALL', key_of(other))}
+  end
+  return {'ended', ready}
+end
 
 local function backlog(place) return prefix .. 'backlog:' .. run .. ':' .. place end
 local function waiting(place) return redis.call('LLEN', backlog(place)) end
@@ -234,15 +308,15 @@ local function window(place)
 end
 
 local function forward(other, its_key)
-  local found = redis.call('HMGET', its_key, 'queue', 'deadline', '_list', '_message')
+  local found = read(its_key, 'queue', 'deadline', '_list', '_message')
   redis.call('HDEL', its_key, '_list', '_message')
-  publish(other, its_key, found[1], found[3], found[4], found[2], grace, answer)
+  publish(other, its_key, found.queue, found._list, found._message, found.deadline, grace, ready)
 end
 
 -- What comes after this task waits for one less. ``blocked``: why it need not be begun at all.
 local function release(blocked)
   local sent, room = {}, {}
-  for other in string.gmatch(task[11] or '', '%S+') do
+  for other in string.gmatch(task._after or '', '%S+') do
     local after = key_of(other)
     local found = redis.call('HMGET', after, 'status', 'queue')
     if found[1] == 'queued' then
@@ -263,92 +337,106 @@ local function release(blocked)
   for place, number in pairs(sent) do
     if number > room[place] then
       redis.call('EXPIRE', backlog(place), keep)
-      if room[place] > 0 then redis.call('HSET', prefix .. 'run:' .. run, '_sent:' .. place, room[place]) end
+      if room[place] > 0 then redis.call('HSET', runs, '_sent:' .. place, room[place]) end
     end
   end
 end
 
--- A task of the run has ended: others follow from its backlog. ``sent`` of them were published.
-local function follow(sent)
-  if task[12] then sent = sent - 1 end
-  while sent < window(queue) do
+-- The next of the run's tasks that is still to be done.
+local function next_waiting()
+  while true do
     local other = redis.call('LPOP', backlog(queue))
-    if not other then break end
-    if redis.call('HGET', key_of(other), 'status') == 'queued' then
-      sent = sent + 1
-      forward(other, key_of(other))
-    end
+    if not other or redis.call('HGET', key_of(other), 'status') == 'queued' then return other end
   end
-  redis.call('HSET', prefix .. 'run:' .. run, '_sent:' .. queue, sent)
 end
 
-local function finish()
-  redis.call('EXPIRE', prefix .. 'counters', keep)
-  redis.call('HSET', key, 'status', new, 'finished_at', now, 'progress', '', 'lease_until', 0, 'result', payload)
-  redis.call('ZREM', prefix .. 'open:' .. queue, id)
-  redis.call('ZREM', prefix .. 'running:' .. queue, id)
-  local optional, blocked = stage == 'generation' or stage == 'refactoring', false
-  if new == 'skipped' then
-    blocked = task[10]
-  elseif new ~= 'completed' and not optional then
-    blocked = "'" .. task[9] .. "' " .. new
+-- The worker begins the task at once, if it is one that needs no message of its own.
+local begun
+local function take(other, cancelled)
+  if mark == '' or cancelled == '1' then return false end
+  local its_key = key_of(other)
+  local found = read(its_key, 'name', 'queue', 'stage', 'run_id', 'deadline', '_blocked')
+  if found.name ~= task.name or found._blocked then return false end
+  redis.call('HDEL', its_key, '_list', '_message')
+  begin(other, its_key, found, worker, slots, due, mark, {'published_at', now})
+  redis.call('HSET', key_of(head), '_then', other)
+  begun = other
+  return true
+end
+
+-- Others follow from the run's backlog. ``sent`` of its tasks were published, and had not ended.
+local function follow(sent, cancelled)
+  local other
+  if task.published_at then
+    other = next_waiting()
+    if other and take(other, cancelled) then return end
+    sent = sent - 1
   end
-  local runs = run and prefix .. 'run:' .. run
-  local known = run and redis.call('HMGET', runs, 'left', '_sent:' .. queue)
-  if known and known[2] and waiting(queue) > 0 then follow(tonumber(known[2])) end
-  release(blocked)
-  if task[7] then observe('task_seconds:' .. stage, tonumber(now) - tonumber(task[7])) end
-  if not (known and known[1]) then return end
+  while sent < window(queue) do
+    other = other or next_waiting()
+    if not other then break end
+    sent = sent + 1
+    forward(other, key_of(other))
+    other = nil
+  end
+  redis.call('HSET', runs, '_sent:' .. queue, sent)
+end
+
+local optional, blocked = task.stage == 'generation' or task.stage == 'refactoring', false
+if new == 'skipped' then
+  blocked = task._blocked
+elseif new ~= 'completed' and not optional then
+  blocked = "'" .. task.label .. "' " .. new
+end
+redis.call('HSET', key, 'status', new, 'finished_at', now, 'progress', '', 'lease_until', 0, 'result', result)
+redis.call('EXPIRE', key, keep)
+redis.call('ZREM', prefix .. 'open:' .. queue, id)
+redis.call('ZREM', prefix .. 'running:' .. queue, id)
+if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
+redis.call('PUBLISH', key, new)
+tell(run, id, new, '', worker)
+if not task.started_at then redis.call('EXPIRE', prefix .. 'events:' .. (run or id), keep) end
+
+local known = run and read(runs, 'left', '_sent:' .. queue, 'cancelled') or {}
+if known['_sent:' .. queue] and waiting(queue) > 0 then
+  follow(tonumber(known['_sent:' .. queue]), known.cancelled)
+end
+release(blocked)
+count(14)
+if task.started_at then observe('task_seconds:' .. task.stage, tonumber(now) - tonumber(task.started_at)) end
+if known.left then
   if new ~= 'completed' and not optional then redis.call('HSET', runs, 'failed', 1) end
   if redis.call('HINCRBY', runs, 'left', -1) == 0 then
-    known = redis.call('HMGET', runs, 'created_at', 'failed', 'cancelled')
-    local how = (known[3] == '1' and 'cancelled') or (known[2] and 'failed') or 'completed'
+    known = read(runs, 'created_at', 'failed', 'cancelled')
+    local how = (known.cancelled == '1' and 'cancelled') or (known.failed and 'failed') or 'completed'
     redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
-    observe('run_seconds:' .. how, tonumber(now) - tonumber(known[1]))
+    observe('run_seconds:' .. how, tonumber(now) - tonumber(known.created_at))
     redis.call('EXPIRE', runs, keep)
+    redis.call('EXPIRE', prefix .. 'counters', keep)
   end
-end
-
-if new == 'progress' then
-  if status ~= 'running' then return {'ended'} end
-  redis.call('HSET', key, 'progress', payload)
-  message = payload
-elseif new == 'queued' then
-  if worker == '' and held then return {'busy'} end
-  if worker ~= '' and (status ~= 'running' or task[8] ~= worker) then return {'busy'} end
-  if status == 'running' and mark == '1' then redis.call('HINCRBY', key, 'losses', 1) end
-  redis.call('HSET', key, 'status', new, 'progress', payload, 'lease_until', 0, 'published_at', now)
-  redis.call('ZADD', prefix .. 'open:' .. queue, deadline and math.min(tonumber(deadline), tonumber(due)) or due, id)
-  redis.call('ZREM', prefix .. 'running:' .. queue, id)
-  message = payload
 else
-  finish()
+  redis.call('EXPIRE', prefix .. 'counters', keep)
 end
-if status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue, id) end
-for i = 12, #ARGV, 2 do
-  local how = string.find(ARGV[i + 1], '.', 1, true) and 'HINCRBYFLOAT' or 'HINCRBY'
-  redis.call(how, prefix .. 'counters', ARGV[i], ARGV[i + 1])
-end
-local stream = run or id
-redis.call('XADD', prefix .. 'events:' .. stream, 'MAXLEN', '~', max_events, '*', 'run_id', stream, 'task_id', id,
-           'at', now, 'what', new, 'message', message, 'worker', worker)
-redis.call('EXPIRE', key, keep)
-if not task[7] then redis.call('EXPIRE', prefix .. 'events:' .. stream, keep) end
-if new ~= 'progress' then redis.call('PUBLISH', key, new) end
 push()
-return answer
+if begun then return {'moved', ready, begun, redis.call('HGETALL', key_of(begun))} end
+return {'moved', ready}
 """
 )
 
 # ARGV from 5: task id, queue, worker, end of the lease.
-RENEW: Final = """
-local prefix, keep, id, queue, worker, due = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local key = prefix .. 'task:' .. id
-local task = redis.call('HMGET', key, 'status', 'worker', 'deadline')
-if task[1] ~= 'running' or task[2] ~= worker then return 0 end
-redis.call('HSET', key, 'lease_until', due)
-redis.call('ZADD', prefix .. 'open:' .. queue, task[3] and math.min(tonumber(task[3]), tonumber(due)) or due, id)
+# The worker may have gone on with another task meanwhile, on this one's message.
+RENEW: Final = (
+    HEAD
+    + """
+local id, queue, worker, due = unpack(ARGV, 5, 8)
+id = redis.call('HGET', key_of(id), '_then') or id
+local task = read(key_of(id), 'status', 'worker', 'deadline')
+if task.status ~= 'running' or task.worker ~= worker then return 0 end
+redis.call('HSET', key_of(id), 'lease_until', due)
+local look = task.deadline and math.min(tonumber(task.deadline), tonumber(due)) or due
+redis.call('ZADD', prefix .. 'open:' .. queue, look, id)
 redis.call('ZADD', prefix .. 'running:' .. queue, due, id)
-redis.call('EXPIRE', key, keep)
+redis.call('EXPIRE', key_of(id), keep)
 return 1
 """
+)
