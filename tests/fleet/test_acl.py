@@ -99,9 +99,7 @@ def test_users_can_do_what_they_are_for(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet, eventually: Callable[..., None]
 ) -> None:
     """A producer's run is done by a worker, retries and lost processes included, and a monitor sees it all."""
-    monkeypatch.setenv("TTA_BROKER_URL", server.url("producer"))
-    settings.cache_clear()
-    app._after_fork()  # type: ignore[attr-defined]
+    _become(server.url("producer"), monkeypatch)
     with TaskClient.connect() as client:
         mine = type(fleet)(client, server.settings("worker"), tmp_path)
         client.store.put(b"a snapshot")
@@ -121,6 +119,14 @@ def test_users_can_do_what_they_are_for(
             mine.kill(worker)
     log: Any = server.client("admin").acl_log()
     assert [(entry["username"], entry["reason"], entry["object"]) for entry in log] == [], "needed, and refused"
+
+
+def _become(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process, and the workers it starts, keep everything at ``url``, and nothing where `fleet` is."""
+    monkeypatch.setenv("TTA_BROKER_URL", url)
+    monkeypatch.delenv("TTA_RESULT_URL", raising=False)
+    settings.cache_clear()
+    app._after_fork()  # type: ignore[attr-defined]
 
 
 def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +207,7 @@ def test_tenants_do_not_see_each_other(
     for tenant in ("", TENANT):
         if tenant:
             monkeypatch.setenv("TTA_KEY_PREFIX", f"{tenant}:")
-        monkeypatch.setenv("TTA_BROKER_URL", server.url("producer", tenant))
-        monkeypatch.setenv("TTA_RESULT_URL", server.url("worker", tenant))
-        settings.cache_clear()
-        app._after_fork()  # type: ignore[attr-defined]
+        _become(server.url("producer", tenant), monkeypatch)
         with TaskClient.connect() as client:
             (tmp_path / f"of-{tenant}").mkdir()
             mine = type(fleet)(client, server.settings("worker", tenant), tmp_path / f"of-{tenant}")
@@ -215,8 +218,7 @@ def test_tenants_do_not_see_each_other(
                 assert client.ledger.runs() == (runs[tenant],)
             finally:
                 mine.kill(worker)
-    for name in ("TTA_RESULT_URL", "TTA_KEY_PREFIX"):
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("TTA_KEY_PREFIX")
     for user in ("producer", "worker", "monitor"):
         with server.client(user) as first:
             for command in (("HGETALL", f"{TENANT}:run:{runs[TENANT]}"), ("SUBSCRIBE", f"{TENANT}:task:1")):
