@@ -59,7 +59,8 @@ def _tell_slots(sender: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
 @worker_init.connect
 def _load(**_: Any) -> None:  # noqa: ANN401 - signal's own
     """Import what does the work once, before the pool's processes are forked, and not in each at its first task."""
-    plugins.load(plugins.WORKER, "perform")
+    for name in ("perform", "promote"):
+        plugins.load(plugins.WORKER, name)
 
 
 @worker_process_init.connect
