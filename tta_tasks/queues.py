@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from kombu import Exchange, Queue
+if TYPE_CHECKING:
+    from kombu import Queue
 
 
 class Priority(StrEnum):
@@ -57,6 +59,8 @@ def queues_on(transport: str, ack_within_s: float) -> tuple[Queue, ...]:
         transport: Kombu's driver type.
         ack_within_s: How long a message may stay unacknowledged: longer than any task.
     """
+    from kombu import Exchange, Queue  # noqa: PLC0415 - names and priorities are wanted where no broker is
+
     if transport != "amqp":
         # Each with an exchange of its own: on a shared direct one every message would reach every queue.
         return tuple(Queue(name, Exchange(name), routing_key=name) for name in NAMES)

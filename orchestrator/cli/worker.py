@@ -38,9 +38,8 @@ def worker(queues: tuple[str, ...], slots: int, events: bool, log_level: str) ->
     _node_file().parent.mkdir(parents=True, exist_ok=True)
     _node_file().write_text(node, encoding="utf-8")
     argv = [
-        *(sys.executable, "-m", "celery", "--app", "workers", "worker", "--hostname", node),
-        *("--queues", ",".join(chosen), "--concurrency", str(slots), "--loglevel", log_level),
-        *("--without-gossip", "--without-mingle", *(["--task-events"] if events else [])),
+        *(sys.executable, "-m", "workers", "--hostname", node, "--queues", ",".join(chosen)),
+        *("--concurrency", str(slots), "--loglevel", log_level, *(["--task-events"] if events else [])),
     ]
     # Celery's warm shutdown would wait for the end of every task; its soft one does not.
     os.execve(sys.executable, argv, {**os.environ, "REMAP_SIGTERM": "SIGQUIT"})  # noqa: S606 - becomes it
