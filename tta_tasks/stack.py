@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 FILE = "stack.json"
 #: Held by the supervisor as long as it lives. (Its process id would not tell: it may be another's by now.)
 LOCK = "supervisor.lock"
 
 
-class Stack(BaseModel):
+@dataclass(frozen=True)
+class Stack:
     """A running local stack."""
-
-    model_config = ConfigDict(frozen=True)
 
     #: Process id of its supervisor.
     pid: int
@@ -40,8 +39,8 @@ def find(state_dir: Path) -> Stack | None:
         with (state_dir / LOCK).open("rb") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        with contextlib.suppress(OSError, ValidationError):
-            return Stack.model_validate_json((state_dir / FILE).read_bytes())
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Stack(**json.loads((state_dir / FILE).read_bytes()))
     except OSError:
         return None  # no stack was ever here
     return None
@@ -60,7 +59,7 @@ def write(state_dir: Path, stack: Stack) -> None:
     """Publish ``stack``, whole or not at all."""
     temporary = state_dir / f"{FILE}.{os.getpid()}"
     temporary.touch(mode=0o600)
-    temporary.write_text(stack.model_dump_json(), encoding="utf-8")
+    temporary.write_text(json.dumps(asdict(stack)), encoding="utf-8")
     temporary.replace(state_dir / FILE)
 
 

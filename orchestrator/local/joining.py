@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
 from orchestrator.local.children import tail
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
 from tta_tasks import stack
@@ -59,7 +57,8 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
     prepare(state)
     with (state / USERS).open("ab") as users:
         fcntl.flock(users.fileno(), fcntl.LOCK_SH)  # waits while an unused stack shuts down
-        with FileLock(state / "start.lock"):
+        with (state / "start.lock").open("ab") as start:
+            fcntl.flock(start.fileno(), fcntl.LOCK_EX)
             running, started = stack.find(state), None
             if running is None:
                 running, started = _start(state, slots or os.cpu_count() or 1, port, keep=keep)
@@ -118,7 +117,7 @@ def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, su
             return found, process
         if process.poll() is not None:
             break
-        time.sleep(0.03)
+        time.sleep(0.01)
     process.kill()
     process.wait()
     raise BrokerUnavailable(

@@ -1,8 +1,9 @@
 """The process that owns the local stack: starts broker and worker, keeps them up, ends them when nobody uses them.
 
 Everyone who uses the stack holds a shared lock on ``users.lock``. The kernel frees it however they end, so the
-supervisor needs only to try for an exclusive one: when it gets it, nobody is left. It holds it while it shuts down, so
-that a newcomer waits, and then starts a stack of its own.
+supervisor needs only to wait for an exclusive one: when it gets it, nobody is left. It holds it while it shuts down, so
+that a newcomer waits, and then starts a stack of its own. Whoever starts one waits for the supervisor, so that imports
+only what it needs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +24,10 @@ from types import FrameType
 
 from orchestrator.local.broker import Broker
 from orchestrator.local.children import Child, tail
-from tta_tasks import queues, stack
+from tta_tasks import stack
 from tta_tasks.errors import TtaError
 
+#: Seconds between looks whether a child has ended.
 EVERY_S = 0.3
 #: A child that ends sooner than this after its start, this many times in a row, is not started again.
 QUICK_S = 15.0
@@ -75,8 +79,10 @@ def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
             state, stack.Stack(pid=os.getpid(), broker_url=broker.url, slots=slots, kept=keep, started_at=started)
         )
         with (state / USERS).open("ab") as users:
-            while keep or not _unused(users.fileno()):
-                time.sleep(EVERY_S)
+            unused = threading.Event()
+            if not keep:
+                threading.Thread(target=_await_unused, args=(users.fileno(), unused), daemon=True).start()
+            while not unused.wait(EVERY_S):
                 _mend(broker)
                 worker.mend()
             stack.remove(state)
@@ -99,12 +105,9 @@ def _undisturbed() -> Iterator[None]:
     yield
 
 
-def _unused(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _await_unused(descriptor: int, unused: threading.Event) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    unused.set()
 
 
 def _mend(broker: Broker) -> None:
@@ -137,10 +140,8 @@ class Worker:
             "TTA_TARGETS_FILE": os.environ.get("TTA_TARGETS_FILE") or str((self._state / TARGETS).absolute()),
         }
         argv = [
-            *(sys.executable, "-m", "celery", "--app", "workers", "worker"),
-            *("--hostname", f"local-{os.getpid()}@%h", "--queues", ",".join(queues.BY_URGENCY)),
-            *("--concurrency", str(self._slots), "--loglevel", "INFO"),
-            *("--without-gossip", "--without-mingle"),
+            *(sys.executable, "-m", "workers", "--hostname", f"local-{os.getpid()}@{socket.gethostname()}"),
+            *("--concurrency", str(self._slots)),
         ]
         self._child = Child.start(argv, log=self._log, env=environment)
         self._started_at = time.monotonic()

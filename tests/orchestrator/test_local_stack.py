@@ -152,6 +152,13 @@ def test_taken_port_is_told(state: Path, valkey_url: str) -> None:
         pass
 
 
+def test_supervisor_starts_at_once() -> None:
+    """Its module brings no library along that takes longer to import than the broker takes to start."""
+    program = "import sys, orchestrator.local.supervisor; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"celery", "kombu", "redis", "pydantic", "filelock"} & set(done.stdout.split())
+
+
 def test_unwritable_folder_is_told(tmp_path: Path) -> None:
     """A state folder that cannot be made is one clear error."""
     (tmp_path / "file").write_text("")
