@@ -44,6 +44,7 @@ from tta_tasks.ledger.disk import Disk
 from tta_tasks.ledger.parking import Parking
 from tta_tasks.ledger.presence import Presence
 from tta_tasks.ledger.records import entries, from_hash, result_of
+from tta_tasks.ledger.sending import run_each
 from tta_tasks.models import (
     Event,
     Result,
@@ -146,7 +147,7 @@ class Ledger:
         """Write tasks down, and publish those that wait for no others.
 
         Tasks that belong together, by a plan or by their order, are written in one step, or none is; others some
-        hundreds in a round trip.
+        hundreds in a step.
 
         Args:
             tasks: In the order in which those that can begin at once are published.
@@ -168,27 +169,25 @@ class Ledger:
         head = [*self._head(), GRACE_S, int(delivered)]
         batches = ([*head, *batch] for batch in handed.batches())
         if plan is None and not any(handed.followers.values()):
-            answers = self._one_by_one(batches)
+            with translated(self._url):
+                found = run_each(self._redis, self._accept, batches)
         else:
-            answers = self._at_once(batches, len(tasks), plan)
+            found = self._at_once(batches, len(tasks), plan)
+        answers: list[int] = [answer for batch in found for answer in batch]
         publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
         return tuple(map(bool, answers))
 
-    def _one_by_one(self, batches: Iterable[list[Any]]) -> list[int]:
-        with translated(self._url):
-            return [answer for batch in batches for answer in cast("list[int]", self._accept(args=batch))]
-
-    def _at_once(self, batches: Iterable[list[Any]], tasks: int, plan: RunPlan | None) -> list[int]:
+    def _at_once(self, batches: Iterable[list[Any]], tasks: int, plan: RunPlan | None) -> list[Any]:
         with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
             for batch in batches:
                 self._accept(args=batch, client=pipe)
             steps = len(pipe)
             if plan is not None:
                 self._open(pipe, plan, tasks)
-            found = cast("list[list[int]]", pipe.execute())[:steps]
+            found = pipe.execute()[:steps]
         if plan is not None:
             self._forget_oldest()
-        return [answer for batch in found for answer in batch]
+        return found
 
     def _open(self, pipe: redis.client.Pipeline, plan: RunPlan, tasks: int) -> None:
         key = self._run_key(plan.id)
