@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery import chain, chord
+from celery import chain, chord, group
 from celery.canvas import Signature
 
 from tta_tasks.models import (
@@ -151,5 +151,6 @@ def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:
 
     if mode is Mode.SYNC:
         return chain(*map(sign, tasks.all))
-    middle = chord([sign(task) for task in tasks.header], sign(tasks.collection))
+    # A group is taken as it is; of a list Celery would copy each part, deeply.
+    middle = chord(group([sign(task) for task in tasks.header]), sign(tasks.collection))
     return chain(sign(tasks.testing), middle, *map(sign, tasks.deployments))

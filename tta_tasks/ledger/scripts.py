@@ -139,21 +139,24 @@ while at <= #ARGV do
     local waits, blocked = wait(id, earlier)
     local unmet, look = waits + together, kind.look
     answers[#answers + 1] = 1
-    redis.call('HSET', key, 'request', request, 'status', 'queued', 'label', label,
-               unpack(unmet > 0 and kind.fields or kind.ready))
-    redis.call('EXPIRE', key, keep)
-    if after ~= '' then redis.call('HSET', key, '_after', after) end
-    if blocked then redis.call('HSET', key, '_blocked', blocked) end
+    local fields = {'request', request, 'status', 'queued', 'label', label,
+                    unpack(unmet > 0 and kind.fields or kind.ready)}
+    local function set(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
+    if after ~= '' then set('_after', after) end
+    if blocked then set('_blocked', blocked) end
     if unmet > 0 then
       look = kind.deadline or now + keep / 2
-      redis.call('HSET', key, 'unmet', unmet, '_list', kind.list)
-      if #kind.message > 0 then redis.call('HSET', key, '_message', message_of(kind, id, shown)) end
-    elseif #kind.message == 0 then
-      if not delivered then answers[#answers] = 2 end
-    elseif not delivered then
+      set('unmet', unmet)
+      set('_list', kind.list)
+      if #kind.message > 0 then set('_message', message_of(kind, id, shown)) end
+    elseif not delivered and #kind.message > 0 then
       pushed[kind.list] = pushed[kind.list] or {}
       table.insert(pushed[kind.list], message_of(kind, id, shown))
+    elseif not delivered then
+      answers[#answers] = 2
     end
+    redis.call('HSET', key, unpack(fields))
+    redis.call('EXPIRE', key, keep)
     opened[kind.queue] = opened[kind.queue] or {}
     table.insert(opened[kind.queue], look)
     table.insert(opened[kind.queue], id)
