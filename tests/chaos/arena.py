@@ -19,6 +19,8 @@ from workers.deployers.site import Site
 
 #: Seconds; short, so that what is lost is found within a session.
 VISIBILITY_S = 3.0
+#: Seconds; longer than a short deed takes, notes included, so that workers go on with others on its message.
+QUICK_TASK_S = 0.5
 RECONCILE_S = 1.0
 TASK_TIMEOUT_S = 20
 SLOTS = 2
@@ -70,6 +72,7 @@ def environment(folder: Path, broker: str, redis: str) -> dict[str, str]:
         "TTA_CACHE_DIR": str(folder / "cache"),
         "TTA_VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
         "TTA_RECONCILE_INTERVAL_S": str(RECONCILE_S),
+        "TTA_QUICK_TASK_S": str(QUICK_TASK_S),
         "TTA_TASK_TIMEOUT_S": str(TASK_TIMEOUT_S),
         "TTA_TASK_GRACE_S": "1",
         "TMPDIR": str(temporary),

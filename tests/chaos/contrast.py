@@ -80,11 +80,11 @@ def produce(items: Sequence[Item], began: float, accepted: dict[str, str]) -> No
 def hand_in(item: Item) -> dict[str, str]:
     """Hand one item in; answer the ids of its tasks."""
     priority = transport_priority(item.priority, "redis")
-    if item.deed != "run":
+    if item.deed not in RUN_MODULES:
         return {plain.deed.apply_async((item.deed,), priority=priority).id: item.deed}
-    header = [plain.deed.s(module.partition("-")[0]).set(priority=priority) for module in (*RUN_MODULES, "short-2")]
+    deeds = (*(module.partition("-")[0] for module in RUN_MODULES[item.deed]), "short")
+    header = [plain.deed.s(deed).set(priority=priority) for deed in deeds]
     body = chord(header)(plain.gather.s().set(priority=priority))
-    deeds = (*(module.partition("-")[0] for module in RUN_MODULES), "short")
     parts = cast("GroupResult", body.parent).results or []
     return {part.id: deed for part, deed in zip(parts, deeds, strict=True)} | {body.id: "callback"}
 

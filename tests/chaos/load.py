@@ -26,9 +26,20 @@ WEIGHTS: Final = {
 }
 #: Deeds that fail whenever they are done.
 FAILING: Final = frozenset({"fails", "hungry", "starved", "hanging", "poison", "stuck"})
-#: Modules of the runs among the load, one of them failing; and how many tasks such a run has.
-RUN_MODULES: Final = ("short-1", "fails-1", "exits-1")
-RUN_TASKS: Final = 8
+#: Modules of the runs among the load, by what such an item is called. A wide one has more than are published at once,
+#: so that its last are begun on the messages of others.
+RUN_MODULES: Final = {
+    "run": ("short-1", "fails-1", "exits-1"),
+    "wide": (
+        *(f"short-{number}" for number in range(48)),
+        *("exits-1", "transient-1", "fails-1", "long-1"),
+        *(f"short-{number}" for number in range(48, 56)),
+    ),
+}
+#: Tasks of a run beside its modules'.
+RUN_OTHERS: Final = 5
+#: From how many tasks on there are wide runs.
+WIDE_FROM: Final = 400
 #: From how many tasks on each deed comes.
 EACH_FROM: Final = 80
 PRIORITIES: Final = {Priority.CRITICAL: 1, Priority.HIGH: 2, Priority.NORMAL: 5, Priority.LOW: 4}
@@ -50,16 +61,18 @@ class Item:
 
 
 def load(seed: int, tasks: int, seconds: float) -> list[Item]:
-    """Items that make about ``tasks`` tasks within ``seconds``, in the order of time; every eighth task is in a run.
+    """Items that make about ``tasks`` tasks within ``seconds``, in the order of time.
 
-    The same for the same arguments. In a load that is not small each deed comes at least once.
+    Every eighth task is in a small run, and in a load that is not small every eighth in a wide one. The same for the same
+    arguments. In a load that is not small each deed comes at least once.
     """
     chance = random.Random(f"load {seed}")  # noqa: S311 - must be repeatable
-    runs = max(1, tasks // 8 // RUN_TASKS)
-    singles = tasks - runs * RUN_TASKS
+    sizes = {run: len(modules) + RUN_OTHERS for run, modules in RUN_MODULES.items()}
+    runs = {"run": max(1, tasks // 8 // sizes["run"]), "wide": tasks // 8 // sizes["wide"] or int(tasks >= WIDE_FROM)}
+    singles = tasks - sum(runs[run] * sizes[run] for run in runs)
     always = list(WEIGHTS) if singles >= EACH_FROM else []
     deeds = [*always, *chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=singles - len(always))]
-    deeds += ["run"] * runs
+    deeds += [run for run, number in runs.items() for _ in range(number)]
     priorities = chance.choices(list(PRIORITIES), list(PRIORITIES.values()), k=len(deeds))
     items = [Item(chance.uniform(0, seconds), deed, priority) for deed, priority in zip(deeds, priorities, strict=True)]
     return sorted(items, key=lambda item: item.at)

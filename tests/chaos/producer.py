@@ -60,10 +60,10 @@ class Producer:
             if self._given_up.wait(max(0.0, began + half / 2 - time.monotonic())):
                 return
             together = [(key, item.deed) for key, item in group]
-            if singles := [pair for pair in together if pair[1] != "run"]:
+            if singles := [pair for pair in together if pair[1] not in RUN_MODULES]:
                 self._insist(partial(self._submit, singles, priority))
-            for _ in range(len(together) - len(singles)):
-                self._insist(partial(self._submit_run, *run_of(priority), priority))
+            for modules in (RUN_MODULES[deed] for _, deed in together if deed in RUN_MODULES):
+                self._insist(partial(self._submit_run, *run_of(modules, priority), priority))
 
     def _insist(self, hand_in: Callable[[], None]) -> None:
         while not self._given_up.is_set():
@@ -82,7 +82,8 @@ class Producer:
     def _submit_run(self, plan: RunPlan, tasks: canvas.Tasks, priority: Priority) -> None:
         self.client.submit_run(plan, tasks.all, canvas.compose(tasks, plan.mode, self.client.transport))
         self.runs.append(plan.id)
-        deeds = ("short", *(module.partition("-")[0] for module in RUN_MODULES), "short", "short", "release", "release")
+        modules = (module.name.partition("-")[0] for module in plan.component.modules)
+        deeds = ("short", *modules, "short", "short", "release", "release")
         self._accept(zip((task.id for task in tasks.all), deeds, strict=True), priority)
 
     def _accept(self, pairs: Iterable[tuple[str, str]], priority: Priority) -> None:
@@ -100,15 +101,15 @@ def request_of(deed: str, number: int) -> AnyRequest:
     return GenerationRequest(snapshot=SNAPSHOT, component=component, module=module)
 
 
-def run_of(priority: Priority) -> tuple[RunPlan, canvas.Tasks]:
-    """A small run with a chord in it, and its tasks."""
+def run_of(modules: Sequence[str], priority: Priority) -> tuple[RunPlan, canvas.Tasks]:
+    """A run with a chord in it, and its tasks."""
     plan = RunPlan(
         id=f"run-{uuid.uuid4().hex[:12]}",
         created_at=time.time(),
         title="chaos",
         spec="chaos.md",
         repository="chaos",
-        component=Component(name=COMPONENTS[0], modules=tuple(Module(name=name, path="m.py") for name in RUN_MODULES)),
+        component=Component(name=COMPONENTS[0], modules=tuple(Module(name=name, path="m.py") for name in modules)),
         target=Target.PRODUCTION,
         mode=Mode.ASYNC,
         gates=Gates(coverage=50),
