@@ -56,6 +56,9 @@ def _broker() -> Iterator[Check]:
     ledger = _answers("ledger", chosen.redis, lambda: Ledger.connect(chosen).runs(1))
     yield broker
     yield ledger
+    if ledger.ok and Ledger.connect(chosen).keeps() is False:
+        detail = "the ledger's server keeps no log: what was accepted is lost when it restarts; set `appendonly yes`"
+        yield Check(name="disk", ok=False, detail=detail)
     if broker.ok and ledger.ok:
         yield _workers()
 

@@ -63,8 +63,8 @@ class Item:
 def load(seed: int, tasks: int, seconds: float) -> list[Item]:
     """Items that make about ``tasks`` tasks within ``seconds``, in the order of time.
 
-    Every eighth task is in a small run, and in a load that is not small every eighth in a wide one. The same for the same
-    arguments. In a load that is not small each deed comes at least once.
+    Every eighth task is in a small run, and in a load that is not small every eighth in a wide one. The same for the
+    same arguments. In a load that is not small each deed comes at least once.
     """
     chance = random.Random(f"load {seed}")  # noqa: S311 - must be repeatable
     sizes = {run: len(modules) + RUN_OTHERS for run, modules in RUN_MODULES.items()}

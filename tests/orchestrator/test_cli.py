@@ -185,6 +185,13 @@ def test_a_pipe_that_is_closed_is_no_fault(shell: Shell) -> None:
     assert not done.stderr
 
 
+def test_broker_that_forgets_is_told(shell: Shell, valkey_url: str) -> None:
+    """`tta doctor` warns of a server that keeps nothing on its disk."""
+    said = shell.run("doctor", TTA_BROKER_URL=valkey_url).stdout
+    assert "!!  disk" in said
+    assert "the ledger's server keeps no log: what was accepted is lost when it restarts" in said
+
+
 def test_submitting_to_nowhere_is_told(shell: Shell) -> None:
     """`tta submit` needs a broker, and says which two ways there are."""
     done = shell.run("submit", "ring.md", code=2)
@@ -296,6 +303,7 @@ def test_kept_stack_serves_submissions(shell: Shell) -> None:
     assert "is completed" in shell.run("resume", run_id, code=2).stderr
     doctor = shell.run("doctor").stdout
     assert "local stack" in doctor
+    assert "keeps no log" not in doctor
     inspected = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "tta_tasks", "inspect", "ping"],
         cwd=shell.folder,

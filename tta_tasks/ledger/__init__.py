@@ -197,6 +197,10 @@ class Ledger:
         pipe.zadd(f"{self._prefix}runs", {plan.id: plan.created_at})
         pipe.expire(f"{self._prefix}counters", self._settings.retention_s)
 
+    def keeps(self) -> bool | None:
+        """Whether what is accepted outlives the server's process; ``None`` where the server cannot tell."""
+        return self._disk.keeps()
+
     def secure(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.
 

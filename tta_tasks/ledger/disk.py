@@ -54,6 +54,17 @@ class Disk:
                 "Hand it in again with the same idempotency key, or see why the server's disk is slow.",
             )
 
+    def keeps(self) -> bool | None:
+        """Whether the server logs on its disk what is written (``appendonly``); ``None`` where it cannot tell."""
+        try:
+            with translated(self._url):
+                self._redis.waitaof(1, 0, 1)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, redis.ResponseError):
+                raise
+            return False if "appendonly" in str(error.__cause__) else None
+        return True
+
     def _written(self, within_s: float) -> bool:
         pool = self._redis.connection_pool
         connection: Any = pool.get_connection()
