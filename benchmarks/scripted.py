@@ -39,7 +39,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
     """
     request = task.request
     if isinstance(request, CollectionRequest):
-        found = [need.result is not None and need.result.ok for need in ledger.tasks(request.needs)]
+        found = [result is not None and result.ok for result in ledger.results(request.needs)]
         if not all(found):
             raise EngineFailed(f"{found.count(False)} of {len(found)} results are missing.")
     else:

@@ -63,8 +63,7 @@ class Context:
 
     def results(self, task_ids: Iterable[str]) -> tuple[Result, ...]:
         """Results of earlier tasks, in their order; those that left none are not among them."""
-        records = self.ledger.tasks(task_ids)
-        return tuple(record.result for record in records if record.result is not None)
+        return tuple(result for result in self.ledger.results(task_ids) if result is not None)
 
     def progress(self, message: str) -> None:
         """Tell whoever watches what is being done now."""
