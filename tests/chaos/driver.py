@@ -125,6 +125,9 @@ def report(session: Session, producer: Producer, held: Arena) -> dict[str, Any]:
         "faults": dict(held.havoc.done),
         "workers that fell by themselves": held.havoc.crew.fell,
         "executions": invariants.executions(entries, producer.accepted),
+        "begun on another's message": sum(
+            task.attempts == 1 and task.published_at == task.started_at for task in tasks
+        ),
         "messages handed out by Redis": handed and handed.popped,
         "of these while a more urgent one waited": handed and handed.passed,
     }
