@@ -33,7 +33,9 @@ def section(measured: Measured) -> str:
     """Milliseconds until accepted, and the ratio to Celery's ``delay()`` in a loop."""
     return f"""\
 Milliseconds until N no-op requests are accepted, by each system's usual call in a loop; no workers run. For the product
-accepted means written to the ledger, published, and on the server's disk (`WAITAOF`); nobody else waits for that.
+accepted means written to the ledger, published, and on the server's disk by its own word (`WAITAOF`; what that is worth
+with `everysec` is told in [Nothing lost, nothing twice](../explanation/nothing-lost-nothing-twice.md)); nobody else
+waits for that.
 
 {comparison(measured, "seconds", base="celery", cpu_case="1000")}
 """
