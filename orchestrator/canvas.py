@@ -16,10 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from celery import chain, chord, group
-from celery.canvas import Signature
+from typing import TYPE_CHECKING, Any
 
 from tta_tasks.models import (
     AnyRequest,
@@ -33,10 +30,11 @@ from tta_tasks.models import (
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.publishing import options_of
 from tta_tasks.queues import Priority
 from tta_tasks.requests import record_of
-from tta_tasks.tasks import DECLARED
+
+if TYPE_CHECKING:
+    from celery.canvas import Signature
 
 #: Environments that each target deploys to, in order.
 ENVIRONMENTS: dict[Target, tuple[str, ...]] = {
@@ -145,6 +143,11 @@ def longest_first(tasks: Tasks, durations: Mapping[str, float]) -> Tasks:
 
 def compose(tasks: Tasks, mode: Mode, transport: str) -> Signature[Any]:
     """The canvas of a run."""
+    # Planning needs none of it, and the local stack is not started before the plan is made.
+    from celery import chain, chord, group  # noqa: PLC0415
+
+    from tta_tasks.publishing import options_of  # noqa: PLC0415
+    from tta_tasks.tasks import DECLARED  # noqa: PLC0415
 
     def sign(task: TaskRecord) -> Signature[Any]:
         return DECLARED[task.request.kind].si().set(**options_of(task, transport))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.report import Report, build_report, write_reports
+from orchestrator.wanted import Wanted
 from tta_tasks import patches
-from tta_tasks.errors import UsageError
 from tta_tasks.models import CollectionResult, RunRecord, Status
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import settings
@@ -20,35 +20,12 @@ REFACTORING = "refactoring.patch"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the person asked for."""
-
-    repository: Path
-    #: Where reports and patches go; ``None``: ``.tta/runs/<id>``.
-    folder: Path | None = None
-    branch: str | None = None
-    apply: bool = False
-
-
-@dataclass(frozen=True)
 class Outputs:
     """What was written."""
 
     report: Report
     #: What it is -> where it is.
     paths: Mapping[str, Path | str]
-
-
-def check(wanted: Wanted) -> None:
-    """See before the work begins that its results can be left as wanted.
-
-    Raises:
-        UsageError: ``--branch`` outside a git repository, or a branch of that name exists.
-    """
-    if wanted.branch is not None:
-        patches.check_branch(wanted.repository, wanted.branch)
-    if wanted.folder is not None and wanted.folder.exists() and not wanted.folder.is_dir():
-        raise UsageError(f"{wanted.folder} is not a folder.", "Name another one with --output.")
 
 
 def write(record: RunRecord, store: ArtifactStore, wanted: Wanted) -> Outputs:

@@ -96,8 +96,16 @@ def test_python_examples_compile(page: Path) -> None:
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
+def _top() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        yield name, command
+
+
 def _commands() -> Iterator[tuple[str, click.Command]]:
-    for name, command in main.commands.items():
+    for name, command in _top():
         yield name, command
         if isinstance(command, click.Group):
             yield from ((f"{name} {child}", under) for child, under in command.commands.items())
@@ -131,7 +139,7 @@ def test_reference_of_the_command_line_is_complete() -> None:
     """Each command has a section with each of its options, and the variables these are read from."""
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     sections = {part.splitlines()[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)}
-    for name, command in main.commands.items():
+    for name, command in _top():
         section = sections[f"tta {name}"]
         for option in command.params:
             if isinstance(option, click.Option):

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tta_tasks.errors import ArtifactMissing, SnapshotError
-from tta_tasks.snapshot import Snapshot, SnapshotCache, archive, files, pack, take, unpack
+from tta_tasks.snapshot import Snapshot, archive, files, pack, take, unpack
+from tta_tasks.snapshot.checkouts import SnapshotCache
 from tta_tasks.testing import MemoryStore
 
 MAX_BYTES = 10 << 20

@@ -25,9 +25,10 @@ from tta_tasks.errors import (
 )
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings, settings
-from tta_tasks.stores import RedisStore, open_store
+from tta_tasks.stores import open_store
 from tta_tasks.stores.content import digest_of
 from tta_tasks.stores.fsspec import FsspecStore
+from tta_tasks.stores.redis import RedisStore
 from tta_tasks.stores.signing import Seal
 from tta_tasks.testing import MemoryStore
 

@@ -14,7 +14,7 @@ from tta_tasks.ledger import Ledger
 from tta_tasks.models import Request, Result, TaskRecord, Usage
 from tta_tasks.protocols import ArtifactStore, Limits, Sandbox, Workspace
 from tta_tasks.settings import Settings, settings
-from tta_tasks.snapshot import SnapshotCache
+from tta_tasks.snapshot.checkouts import SnapshotCache
 from tta_tasks.stores import open_store
 from workers import scratch
 from workers.environment import prepare_environment

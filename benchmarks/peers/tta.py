@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.peers.protocol import Peer, Work
 from orchestrator import canvas, workflow
+from orchestrator.preparing import Prepared
 from tta_tasks.client import TaskClient
 from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, RunPlan, Target
 from tta_tasks.queues import Priority
@@ -116,7 +117,7 @@ class Tta(Peer):
         """Hand a run in; answer the id of its last task."""
         tasks = canvas.tasks_of(plan, canvas.Generation(), Priority.NORMAL)
         plan = plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)})
-        workflow.submit(workflow.Prepared(plan, tasks, SNAPSHOT), self.client)
+        workflow.submit(Prepared(plan, tasks, SNAPSHOT), self.client)
         return tasks.all[-1].id
 
 

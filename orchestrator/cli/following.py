@@ -10,6 +10,7 @@ from types import FrameType
 from orchestrator import outputs
 from orchestrator.cli import faults
 from orchestrator.local import joining
+from orchestrator.wanted import Wanted
 from orchestrator.watch import View
 from tta_tasks import stack
 from tta_tasks.client import TaskClient
@@ -21,7 +22,7 @@ from tta_tasks.settings import Settings, settings
 POLL_S = 0.5
 
 
-def follow(client: TaskClient, run_id: str, view: View, wanted: outputs.Wanted | None = None) -> int:
+def follow(client: TaskClient, run_id: str, view: View, wanted: Wanted | None = None) -> int:
     """Show the run until it ends, then leave what is ``wanted``; answers the exit code.
 
     Who leaves with Ctrl-C leaves the run as it is: a fleet, or a stack that is kept, goes on with it; a local stack of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator import workflow
+from orchestrator.connecting import connected
 from orchestrator.printable import printable
 from orchestrator.report.wording import parked, said
 from tta_tasks import stack
@@ -21,7 +21,7 @@ _REASON = click.option("--reason", default="", help="Why, for the record.")
 @_REASON
 def approve(run: str, by: str, reason: str) -> None:
     """Let RUN, which is parked, go on to production: at once, or when the environment before has soaked."""
-    with workflow.connected() as client:
+    with connected() as client:
         decision, ours = client.approve(run, by=by, reason=reason)
         click.echo(_told(run, decision, ours))
         record = client.ledger.run(run)
@@ -35,7 +35,7 @@ def approve(run: str, by: str, reason: str) -> None:
 @_REASON
 def reject(run: str, by: str, reason: str) -> None:
     """End RUN, which is parked, before production: as failed, with your reason."""
-    with workflow.connected() as client:
+    with connected() as client:
         decision, ours = client.reject(run, by=by, reason=reason)
     click.echo(_told(run, decision, ours))
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from orchestrator import outputs, workflow
-from orchestrator.cli.following import follow
-from orchestrator.watch import choose_view
-from tta_tasks.client import TaskClient
+from orchestrator.connecting import connected
+from orchestrator.preparing import RunOptions, prepare
+from orchestrator.wanted import Wanted, check
 from tta_tasks.errors import UsageError
 from tta_tasks.models import Mode, Target
 from tta_tasks.queues import Priority
@@ -80,10 +79,15 @@ def run(  # noqa: PLR0917 - one parameter an option
 
     The working tree is not touched unless --apply says so: results are patches beside the report.
     """
-    prepared = workflow.prepare(spec, _options(repo, **planning), settings())
-    wanted = outputs.Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
-    outputs.check(wanted)
-    with workflow.connected(slots) as client:
+    prepared = prepare(spec, _options(repo, **planning), settings())
+    wanted = Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
+    check(wanted)
+    with connected(slots) as client:
+        # Imported while the stack's worker starts.
+        from orchestrator import workflow  # noqa: PLC0415
+        from orchestrator.cli.following import follow  # noqa: PLC0415
+        from orchestrator.watch import choose_view  # noqa: PLC0415
+
         run_id = workflow.submit(prepared, client)
         code = follow(client, run_id, choose_view(as_json=as_json), wanted)
     sys.exit(code)
@@ -93,7 +97,10 @@ def run(  # noqa: PLR0917 - one parameter an option
 @_planning
 def submit(spec: Path, repo: Path, **planning: Any) -> None:  # noqa: ANN401 - of _planning
     """Hand a run in and print its id; a fleet, or the stack of `tta up`, does it."""
-    prepared = workflow.prepare(spec, _options(repo, **planning), settings())
+    from orchestrator import workflow  # noqa: PLC0415 - as above
+    from tta_tasks.client import TaskClient  # noqa: PLC0415
+
+    prepared = prepare(spec, _options(repo, **planning), settings())
     with TaskClient.connect() as client:
         click.echo(workflow.submit(prepared, client))
 
@@ -110,10 +117,10 @@ def _options(  # noqa: PLR0917 - one parameter an option
     budget: float,
     seed: int,
     priority: str,
-) -> workflow.RunOptions:
+) -> RunOptions:
     if enable_openhands and engine not in {"auto", "openhands"}:
         raise UsageError(f"--enable-openhands and --engine {engine} contradict each other.", "Give one of them.")
-    return workflow.RunOptions(
+    return RunOptions(
         repository=repo,
         component=component,
         root=root,

@@ -152,11 +152,15 @@ def test_taken_port_is_told(state: Path, valkey_url: str) -> None:
         pass
 
 
-def test_supervisor_starts_at_once() -> None:
-    """Its module brings no library along that takes longer to import than the broker takes to start."""
-    program = "import sys, orchestrator.local.supervisor; print(*{name.partition('.')[0] for name in sys.modules})"
+@pytest.mark.parametrize("module", ["orchestrator.local.supervisor", "orchestrator.cli.run"])
+def test_nothing_heavy_is_imported_before_the_worker_starts(module: str) -> None:
+    """Neither the supervisor nor what a run is planned with brings Celery or a client of Redis along.
+
+    They take longer to import than the broker takes to start, and the worker, which takes longest, waits for it.
+    """
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not {"celery", "kombu", "redis", "pydantic", "filelock"} & set(done.stdout.split())
+    assert not {"celery", "kombu", "redis", "rich", "jinja2", "filelock"} & set(done.stdout.split())
 
 
 def test_unwritable_folder_is_told(tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from tta_tasks.errors import SnapshotError
 from tta_tasks.git import GitFailed, git
 from tta_tasks.snapshot import archive, files
 from tta_tasks.snapshot.archive import unpack
-from tta_tasks.snapshot.checkouts import SnapshotCache
 from tta_tasks.stores.content import digest_of
 
-__all__ = ["Snapshot", "SnapshotCache", "pack", "take", "unpack"]
+__all__ = ["Snapshot", "pack", "take", "unpack"]
 
 
 @dataclass(frozen=True)

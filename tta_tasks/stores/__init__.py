@@ -6,20 +6,16 @@ from tta_tasks import tls
 from tta_tasks.errors import SettingsError
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
-from tta_tasks.stores.redis import RedisStore
 from tta_tasks.stores.signing import Seal
-
-__all__ = ["RedisStore", "open_store"]
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """The store that ``settings`` name: any fsspec URL, else the Redis already there.
+    """The store that ``settings`` name: any fsspec URL, else the Redis already there. Only that one is imported.
 
     Raises:
         SettingsError: No store is named, or its URL cannot be used here.
     """
     if elsewhere := settings.artifact_url.get_secret_value():
-        # Most installations need no fsspec; it would cost every producer its import.
         from tta_tasks.stores.fsspec import FsspecStore  # noqa: PLC0415
 
         return FsspecStore(
@@ -33,6 +29,8 @@ def open_store(settings: Settings) -> ArtifactStore:
             "There is nowhere to keep artifacts: no Redis and no other store is set.",
             "Set TTA_BROKER_URL or TTA_RESULT_URL to a Redis, or TTA_ARTIFACT_URL to a folder or bucket.",
         )
+    from tta_tasks.stores.redis import RedisStore  # noqa: PLC0415
+
     return RedisStore(
         settings.redis,
         prefix=settings.key_prefix,
