@@ -10,7 +10,6 @@ from functools import cached_property
 from tta_tasks.models import SuiteReport
 from tta_tasks.protocols import Workspace
 from workers import tooling
-from workers.api import api_breakages
 from workers.gates import lint
 from workers.gates.findings import Finding, ToolFailed, new
 from workers.suite import run_suite
@@ -65,6 +64,8 @@ class Verification:
         return digest.hexdigest()
 
     def _api(self) -> str:
+        from workers.api import api_breakages  # noqa: PLC0415 - takes long, and what is cached needs no verification
+
         breakages = api_breakages(self.before.root, self.after.root, self.after.component)
         return f"changes the public API: {_named(breakages)}" if breakages else ""
 

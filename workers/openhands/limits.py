@@ -13,9 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import redis
-from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
 from pybreaker import (
     STATE_CLOSED,
     STATE_OPEN,
@@ -94,6 +91,10 @@ class FleetLimits:
         self._states = f"{settings.key_prefix}breakers"
         self._keep_s = settings.retention_s
         self._take = self._redis.register_script(_TAKE)
+        # Imported for agents only: it takes longer than all else of a task that is answered from the cache.
+        from limits.storage import RedisStorage  # noqa: PLC0415
+        from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415
+
         storage = RedisStorage(
             self._url, connection_pool=self._redis.connection_pool, key_prefix=f"{self._prefix}requests"
         )
@@ -130,6 +131,8 @@ class FleetLimits:
         """
         if not per_minute:
             return True
+        from limits import RateLimitItemPerMinute  # noqa: PLC0415 - as above
+
         window = RateLimitItemPerMinute(per_minute)
         while True:
             with translated(self._url):
