@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import simpy
 
+from benchmarks.measures.growth import APART
 from benchmarks.samples import Measured, quantile
 
 SYSTEM = "tta"
@@ -47,7 +48,7 @@ class Coefficients:
 
     @classmethod
     def of(cls, growth: Measured, fleet: Measured) -> Coefficients:
-        """From the measures of these names; those of a run of 1,000 modules count."""
+        """From the measures of these names; those of a run count whose tasks have a message each."""
 
         def at(measured: Measured, case: str, key: str) -> float:
             return measured.median(SYSTEM, case, key) or 0.0
@@ -55,8 +56,9 @@ class Coefficients:
         def rate(case: str, key: str) -> float:
             return at(fleet, case, key) / at(fleet, case, "seconds")
 
-        case = max((case for case in growth.cases if case.isdigit() and int(case) <= 1000), key=int)  # noqa: PLR2004
-        smaller = max((each for each in growth.cases if each.isdigit() and int(each) < int(case)), key=int)
+        (case,) = (case for case in growth.cases if case.endswith(APART))
+        larger = case.removesuffix(APART)
+        smaller = max((each for each in growth.cases if each.isdigit() and int(each) < int(larger)), key=int)
         tasks = at(growth, case, "tasks")
         looks_s = RECONCILE_BATCH / RECONCILE_S
         return cls(
@@ -68,7 +70,7 @@ class Coefficients:
             look_worker_s=max(rate("backlog", "cpu_workers_s") - rate("idle", "cpu_workers_s"), 0.0) / looks_s,
             look_broker_s=max(rate("backlog", "cpu_broker_s") - rate("idle", "cpu_broker_s"), 0.0) / looks_s,
             waiting_bytes=at(fleet, "backlog", "bytes_a_task"),
-            ended_bytes=(at(growth, case, "broker_used") - at(growth, smaller, "broker_used")) / tasks,
+            ended_bytes=(at(growth, larger, "broker_used") - at(growth, smaller, "broker_used")) / tasks,
         )
 
     def attention(self, workers: int) -> float:

@@ -20,20 +20,23 @@ FINISHED, TOGETHER = 1_000, 50
 WITHIN_S = 240.0
 #: Tasks of a run that are no module's: testing, refactoring, collection.
 MORE = 3
+#: Added to the case in which no task is done on another's message.
+APART = ", a message each"
 SYSTEM = "tta"
 MOST_ROUNDS = 2
 
 
 def run(arena: Arena, options: Options) -> Iterator[Sample]:
-    """One system throughout: what it keeps is part of the question."""
+    """One system throughout: what it keeps is part of the question. Another that knows no quick tasks."""
     peers = [peer for peer in arena.candidates("growth") if peer.name == SYSTEM]
     limits = {"TTA_MAX_RUNS": str(2 * FINISHED), "TTA_MAX_REQUEST_BYTES": str(4 << 20)}
-    with arena.systems(peers, **limits) as systems:
-        for system in systems:
-            try:
-                yield from _grown(system, options)
-            except Failed as error:
-                arena.failures.append(str(error))
+    for measure, quick in ((_grown, {}), (_apart, {"TTA_QUICK_TASK_S": "0"})):
+        with arena.systems(peers, **limits, **quick) as systems:
+            for system in systems:
+                try:
+                    yield from measure(system, options)
+                except Failed as error:
+                    arena.failures.append(str(error))
 
 
 def _grown(system: System, options: Options) -> Iterator[Sample]:
@@ -47,6 +50,13 @@ def _grown(system: System, options: Options) -> Iterator[Sample]:
             system.ask("growth", WITHIN_S, n=1, runs=TOGETHER)
         for turn in range(rounds):
             yield _sample(system, f"{sizes[-2]} after {FINISHED} runs", turn, sizes[-2])
+
+
+def _apart(system: System, options: Options) -> Iterator[Sample]:
+    modules = [modules for modules in MODULES if modules <= options.most][-2]
+    with system.awake():
+        for turn in range(min(options.rounds, MOST_ROUNDS)):
+            yield _sample(system, f"{modules}{APART}", turn, modules)
 
 
 def _sample(system: System, case: str, turn: int, modules: int) -> Sample:
@@ -82,8 +92,10 @@ def section(measured: Measured) -> str:
     return f"""\
 What a task of a run costs that has more and more modules. The tasks' work is scripted, but they pass on what real ones
 do: the coverage of {scripted.LINES} lines a module, and {scripted.TESTS} accepted tests. Then the same with
-{FINISHED:,} runs over and kept. (Runs of more than some 5,000 modules need a larger `TTA_MAX_REQUEST_BYTES`.) Memory is
-resident at the end of the case; a page that processes share counts for each.
+{FINISHED:,} runs over and kept; and with `TTA_QUICK_TASK_S=0`, so that
+[no task is done on another's message](queues.md#quick-tasks): what one costs that takes its time. (Runs of more than
+some 5,000 modules need a larger `TTA_MAX_REQUEST_BYTES`.) Memory is resident at the end of the case; a page that
+processes share counts for each.
 
 {table((*head, "broker"), rows)}
 """
