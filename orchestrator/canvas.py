@@ -24,13 +24,13 @@ from tta_tasks.models import (
     DeploymentRequest,
     GenerationRequest,
     Mode,
+    Priority,
     RefactoringRequest,
     RunPlan,
     Target,
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.queues import Priority
 from tta_tasks.requests import record_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from typing import Any, Self
 from orchestrator.planner import find_component
 from tta_tasks.client import AsyncTaskClient
 from tta_tasks.errors import ComponentError, RecordMissing, TtaError
-from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Status, TaskRecord
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Priority, Status, TaskRecord
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import Snapshot, take
 

@@ -14,8 +14,7 @@ from orchestrator import canvas
 from orchestrator.planner import component_table, find_component, plan_gates
 from orchestrator.spec import read_spec
 from tta_tasks.errors import UsageError
-from tta_tasks.models import Component, Mode, RunPlan, Target
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, Mode, Priority, RunPlan, Target
 from tta_tasks.settings import Settings
 from tta_tasks.snapshot import Snapshot, take
 

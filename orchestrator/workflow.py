@@ -23,7 +23,6 @@ from tta_tasks.client import TaskClient
 from tta_tasks.errors import UsageError
 from tta_tasks.ledger import GRACE_S
 from tta_tasks.models import GenerationRequest, Mode, RunPlan, RunRecord, Stage, Status, Target, TaskRecord
-from tta_tasks.queues import Priority
 from tta_tasks.settings import settings
 
 
@@ -89,7 +88,7 @@ def again(record: RunRecord) -> tuple[RunPlan, canvas.Tasks]:
     generation = canvas.Generation(
         engine=first.engine, coverage_threshold=first.coverage_threshold, budget_s=first.budget_s, seed=first.seed
     )
-    tasks = canvas.tasks_of(plan, generation, Priority(record.tasks[0].priority))
+    tasks = canvas.tasks_of(plan, generation, record.tasks[0].priority)
     return plan.model_copy(update={"task_ids": tuple(task.id for task in tasks.all)}), tasks
 
 

@@ -18,7 +18,8 @@ from orchestrator import project, spec
 from orchestrator.cli import main
 from orchestrator.report import Report
 from tta_tasks import errors, models, queues
-from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.models import Priority
+from tta_tasks.queues import transport_priority
 from tta_tasks.settings import Settings
 from workers.deployers.checks import Health
 from workers.deployers.compose import ComposeTarget

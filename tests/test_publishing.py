@@ -12,8 +12,7 @@ import redis
 from tta_tasks import publishing
 from tta_tasks.celery import app
 from tta_tasks.client import TaskClient
-from tta_tasks.models import Component, Module, TestingRequest
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, Module, Priority, TestingRequest
 from tta_tasks.requests import record_of
 from tta_tasks.settings import settings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tta_tasks.queues import NAMES, ROUTES, Priority, named_priority, queues_on, transport_priority
+from tta_tasks.models import Priority
+from tta_tasks.queues import NAMES, ROUTES, named_priority, queues_on, transport_priority
 from tta_tasks.tasks import DECLARED
 
 

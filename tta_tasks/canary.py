@@ -12,8 +12,9 @@ import redis
 from tta_tasks.celery import app
 from tta_tasks.connection import connect, translated
 from tta_tasks.fleet import FleetState
+from tta_tasks.models import Priority
 from tta_tasks.publishing import translated as broker_translated
-from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.queues import transport_priority
 from tta_tasks.settings import settings
 
 #: How long an answer proves something, in seconds; also how often a queue gets a canary at most.

@@ -7,7 +7,8 @@ from typing import Any
 from celery import Celery
 
 from tta_tasks import tls
-from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, Priority, queues_on, transport_priority
+from tta_tasks.models import Priority
+from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, queues_on, transport_priority
 from tta_tasks.settings import Settings, settings
 
 #: How often a worker looks for messages on Redis that nobody has renewed, in seconds.

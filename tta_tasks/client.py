@@ -22,10 +22,9 @@ from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
 from tta_tasks.errors import QueueFull, SettingsError, StoreUnavailable, TtaError, UsageError
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import AnyRequest, Decision, Event, Result, RunPlan, RunRecord, Status, TaskRecord
+from tta_tasks.models import AnyRequest, Decision, Event, Priority, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.order import predecessors
 from tta_tasks.protocols import ArtifactStore
-from tta_tasks.queues import Priority
 from tta_tasks.requests import failed, record_of
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
@@ -168,7 +167,7 @@ class TaskClient:
         record = self.ledger.task(task_id)
         if not record.status.terminal or record.status is Status.COMPLETED:
             raise UsageError(f"Task {task_id} is {record.status}.", "Only what has failed can be retried.")
-        return self.submit(record.request, priority=Priority(record.priority))
+        return self.submit(record.request, priority=record.priority)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from tta_tasks import connection, publishing
 from tta_tasks.celery import app
 from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import TaskRecord
-from tta_tasks.queues import NAMES, Priority, list_of
+from tta_tasks.models import Priority, TaskRecord
+from tta_tasks.queues import NAMES, list_of
 from tta_tasks.settings import Settings
 
 

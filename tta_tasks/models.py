@@ -36,6 +36,15 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Priority(StrEnum):
+    """How urgent a task is, most urgent first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Status(StrEnum):
     """Where a task, or a run, stands. The last four are terminal."""
 
@@ -543,7 +552,7 @@ class TaskRecord(Model):
     #: What a person calls it: ``generate calculator.parser``.
     label: str
     queue: str
-    priority: str
+    priority: Priority
     status: Status = Status.QUEUED
     #: The latest thing it said of itself while running.
     progress: str = ""

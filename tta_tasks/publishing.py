@@ -18,8 +18,8 @@ from kombu.utils.json import dumps
 from tta_tasks.celery import app
 from tta_tasks.connection import refusal, without_password
 from tta_tasks.errors import BrokerUnavailable
-from tta_tasks.models import TaskRecord
-from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.models import Priority, TaskRecord
+from tta_tasks.queues import transport_priority
 from tta_tasks.settings import settings
 
 #: Messages sent in one round trip, where the transport can.
@@ -36,7 +36,7 @@ def options_of(task: TaskRecord, transport: str) -> dict[str, Any]:
     return {
         "task_id": task.id,
         "queue": task.queue,
-        "priority": transport_priority(Priority(task.priority), transport),
+        "priority": transport_priority(task.priority, transport),
         # The result is in the ledger.
         "ignore_result": True,
         # What Flower and a worker's log show of it.
@@ -60,7 +60,7 @@ def publish(tasks: Sequence[TaskRecord]) -> None:
 
 
 @lru_cache(maxsize=64)
-def message_of(name: str, queue: str, priority: str) -> tuple[str, ...]:
+def message_of(name: str, queue: str, priority: Priority) -> tuple[str, ...]:
     """The message of a task as Celery and Kombu's Redis transport would put it into its list, in parts.
 
     Every other part is the name of what the task has in its place: ``id``, or ``label`` (:func:`label_of`).
@@ -73,10 +73,10 @@ def label_of(task: TaskRecord) -> str:
     return encode_basestring_ascii(f"({task.label!r},)")[1:-1]
 
 
-def _template(name: str, queue: str, priority: str) -> str:
+def _template(name: str, queue: str, priority: Priority) -> str:
     """A message with stand-ins, made by Celery itself on Kombu's transport in memory."""
     with Connection("memory://") as connection, connection.channel() as channel:
-        number = transport_priority(Priority(priority), "redis")
+        number = transport_priority(priority, "redis")
         options: dict[str, Any] = {"task_id": _ID, "queue": queue, "priority": number, "argsrepr": _LABEL}
         options["headers"] = {HELD: 1}
         app.send_task(name, producer=Producer(channel), ignore_result=True, **options)

@@ -6,22 +6,13 @@ A queue a kind of work, so that fleets scale apart; inside each, four named prio
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tta_tasks.models import Priority
+
 if TYPE_CHECKING:
     from kombu import Queue
-
-
-class Priority(StrEnum):
-    """How urgent a task is, most urgent first."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
 
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 

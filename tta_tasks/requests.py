@@ -14,6 +14,7 @@ from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
     GenerationResult,
+    Priority,
     RefactoringResult,
     Result,
     Stage,
@@ -21,7 +22,7 @@ from tta_tasks.models import (
     TaskRecord,
     TestingResult,
 )
-from tta_tasks.queues import ROUTES, Priority
+from tta_tasks.queues import ROUTES
 
 #: Kind of request -> name of the declared task that carries it out.
 TASKS: Final[dict[str, str]] = {

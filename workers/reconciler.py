@@ -30,7 +30,6 @@ from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Promotion, Status, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import ArtifactStore
-from tta_tasks.queues import Priority
 from tta_tasks.requests import failed
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
@@ -208,7 +207,7 @@ class Reconciler:
         return head is not None and head <= since + GRACE_S
 
     def _head(self, task: TaskRecord) -> float | None:
-        oldest = self._fleet.oldest(task.queue, Priority(task.priority))
+        oldest = self._fleet.oldest(task.queue, task.priority)
         if oldest is None:
             return None
         try:

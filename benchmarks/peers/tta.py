@@ -21,8 +21,7 @@ from benchmarks.peers.protocol import Peer, Work
 from orchestrator import canvas, workflow
 from orchestrator.preparing import Prepared
 from tta_tasks.client import TaskClient
-from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, RunPlan, Target
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, Priority, RunPlan, Target
 from tta_tasks.snapshot import Snapshot
 
 #: Environment variable: the one queue that the workers are on.

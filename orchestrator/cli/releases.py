@@ -15,8 +15,7 @@ from orchestrator.connecting import connected
 from tta_tasks.client import TaskClient
 from tta_tasks.environments import Environments, way_back
 from tta_tasks.errors import UsageError
-from tta_tasks.models import DeploymentRequest, DeploymentResult, EnvironmentRecord, ReleaseEntry
-from tta_tasks.queues import Priority
+from tta_tasks.models import DeploymentRequest, DeploymentResult, EnvironmentRecord, Priority, ReleaseEntry
 from tta_tasks.settings import settings
 
 #: Characters of a digest that a person sees.

@@ -13,8 +13,7 @@ from orchestrator.connecting import connected
 from orchestrator.preparing import RunOptions, prepare
 from orchestrator.wanted import Wanted, check
 from tta_tasks.errors import UsageError
-from tta_tasks.models import Mode, Target
-from tta_tasks.queues import Priority
+from tta_tasks.models import Mode, Priority, Target
 from tta_tasks.settings import settings
 
 

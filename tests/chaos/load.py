@@ -6,8 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from tta_tasks.models import Status
-from tta_tasks.queues import Priority
+from tta_tasks.models import Priority, Status
 
 #: How often each deed comes, against the others.
 WEIGHTS: Final = {

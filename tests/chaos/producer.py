@@ -24,10 +24,10 @@ from tta_tasks.models import (
     GenerationRequest,
     Mode,
     Module,
+    Priority,
     RunPlan,
     Target,
 )
-from tta_tasks.queues import Priority
 
 SNAPSHOT = "0" * 64
 

@@ -19,8 +19,8 @@ import redis
 from orchestrator import canvas
 from tta_tasks.celery import app
 from tta_tasks.client import TaskClient
-from tta_tasks.models import Component, Gates, Mode, Module, RunPlan, RunRecord, Target
-from tta_tasks.queues import NAMES, Priority
+from tta_tasks.models import Component, Gates, Mode, Module, Priority, RunPlan, RunRecord, Target
+from tta_tasks.queues import NAMES
 from tta_tasks.settings import Settings, settings
 
 SCRIPTED = Path(__file__).parent / "scripted"

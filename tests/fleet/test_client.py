@@ -10,8 +10,7 @@ import pytest
 
 from tta_tasks.client import AsyncTaskClient, TaskClient
 from tta_tasks.errors import QueueFull, RecordMissing, SettingsError, UsageError
-from tta_tasks.models import Component, GenerationRequest, Module, Status
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, GenerationRequest, Module, Priority, Status
 from tta_tasks.settings import settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from orchestrator.openhands import (
     OpenHandsTestGenerator,
 )
 from tta_tasks.errors import ComponentError
-from tta_tasks.queues import Priority
+from tta_tasks.models import Priority
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet

@@ -10,7 +10,7 @@ import redis
 
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.fleet import QueueState
-from tta_tasks.queues import Priority
+from tta_tasks.models import Priority
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet

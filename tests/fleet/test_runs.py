@@ -13,8 +13,8 @@ from celery import chord
 
 from tta_tasks.celery import app
 from tta_tasks.errors import RecordMissing
-from tta_tasks.models import Component, Mode, Module, Result, RunRecord, Stage, Status, Target, TestingRequest
-from tta_tasks.queues import Priority, transport_priority
+from tta_tasks.models import Component, Mode, Module, Priority, Result, RunRecord, Stage, Status, Target, TestingRequest
+from tta_tasks.queues import transport_priority
 from tta_tasks.tasks import run_tests
 
 if TYPE_CHECKING:

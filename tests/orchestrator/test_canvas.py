@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import canvas
-from tta_tasks.models import Component, Gates, Mode, Module, RunPlan, Target
-from tta_tasks.queues import Priority
+from tta_tasks.models import Component, Gates, Mode, Module, Priority, RunPlan, Target
 
 
 def plan(modules: int, mode: Mode, target: Target = Target.PRODUCTION) -> RunPlan:

@@ -23,6 +23,7 @@ from tta_tasks.models import (
     Gates,
     GenerationResult,
     Module,
+    Priority,
     RefactoringRequest,
     RefactoringResult,
     Result,
@@ -113,7 +114,7 @@ class Bench:
     def _record(self, task_id: str, stage: Stage) -> TaskRecord:
         return TaskRecord(
             id=task_id, run_id=None, name="tta_tasks.run_tests", stage=stage, label="",
-            queue="testing", priority="normal", submitted_at=0,
+            queue="testing", priority=Priority.NORMAL, submitted_at=0,
             request=self.request,
         )  # fmt: skip
 

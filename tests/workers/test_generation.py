@@ -19,6 +19,7 @@ from tta_tasks.models import (
     GenerationRequest,
     GenerationResult,
     Module,
+    Priority,
     Stage,
     Status,
     TaskRecord,
@@ -82,7 +83,7 @@ class Desk:
         """The context of a new task that has been started."""
         record = TaskRecord(
             id=uuid.uuid4().hex, run_id=None, name="tta_tasks.run_tests", stage=Stage.TESTING, label="",
-            queue="testing", priority="normal", submitted_at=0, request=request,
+            queue="testing", priority=Priority.NORMAL, submitted_at=0, request=request,
         )  # fmt: skip
         self.ledger.accept([record])
         self.ledger.begin(record.id, record.name, "")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tta_tasks import publishing
 from tta_tasks.errors import UsageError
 from tta_tasks.models import TaskRecord
-from tta_tasks.queues import Priority, list_of
+from tta_tasks.queues import list_of
 
 #: Tasks accepted in one step.
 BATCH: Final = 250
@@ -62,7 +62,7 @@ class Acceptance:
         """A kind's queue, list, deadline, message and fields."""
         fields = {name: value for name, value in zip(KIND, values, strict=True) if value is not None}
         name, queue, priority = fields["name"], fields["queue"], fields["priority"]
-        list_ = list_of(self.prefix, queue, Priority(priority))
+        list_ = list_of(self.prefix, queue, priority)
         message = publishing.message_of(name, queue, priority) if self.publishes else ()
         pairs = [str(part) for pair in fields.items() for part in pair]
         return [queue, list_, fields.get("deadline", ""), len(message), *message, len(pairs), *pairs]
