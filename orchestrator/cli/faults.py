@@ -36,6 +36,9 @@ class Group(click.Group):
         except TtaError as error:
             say(error.message, error.hint)
             sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            sys.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # whoever reads has seen enough; click ends quietly
         except OSError as error:

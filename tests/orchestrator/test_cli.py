@@ -12,8 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli.faults import Group
 from tta_tasks.errors import SnapshotError
 from tta_tasks.git import git
 
@@ -254,6 +257,16 @@ def test_failing_tests_stop_the_run(shell: Shell) -> None:
     done = shell.run("run", "ring.md", "--target", "dev", code=1)
     assert "tests/test_ring.py::test_wrong" in done.stdout
     assert "assert 1 == 2" in done.stdout
+
+
+def test_interrupt_has_its_exit_code_in_every_command() -> None:
+    """Also before a run was handed in, Ctrl-C ends with 130 and no traceback."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    done = CliRunner().invoke(Group("tta", commands={"wait": click.Command("wait", callback=interrupted)}), ["wait"])
+    assert (done.exit_code, done.output) == (130, "Interrupted.\n")
 
 
 @pytest.mark.stack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from orchestrator.local.joining import joined, prepare
+from orchestrator.local.joining import failure, joined, prepare
 from tta_tasks import stack
 from tta_tasks.errors import BrokerUnavailable, SettingsError
 from tta_tasks.git import git
@@ -143,6 +144,15 @@ def test_broker_that_is_killed_comes_back(state: Path) -> None:
         wait_until(answers)
         assert int(client.info("server")["process_id"]) != broker
         client.close()
+
+
+def test_worker_that_cannot_start_is_told(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack gives up, and leaves the reason for whoever waits for the worker's first task."""
+    (tmp_path / "psutil.py").write_text("raise ImportError('no psutil on this host')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with joined(state, slots=1):
+        wait_until(lambda: failure(state))
+    assert re.search(r"worker keeps ending[\s\S]*no psutil on this host", failure(state))
 
 
 def test_taken_port_is_told(state: Path, valkey_url: str) -> None:
