@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 
 from tta_tasks import tls
 from tta_tasks.models import Priority
@@ -76,6 +77,17 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = Celery("tta_tasks", include=["tta_tasks.tasks", "tta_tasks.canary"], set_as_current=False)
+class Loader(AppLoader):
+    """Imports tasks from where Python finds modules.
+
+    Celery's own looks into the current folder first, and that may be the repository under test.
+    """
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:  # noqa: ANN401 - Celery's own
+        """Import ``module``, wherever the process was started."""
+        return (imp or self.import_module)(module, package=package)
+
+
+app = Celery("tta_tasks", loader=Loader, include=["tta_tasks.tasks", "tta_tasks.canary"], set_as_current=False)
 # Read on first use, not on import: a producer may set the environment up first.
 app.add_defaults(lambda: configuration(settings()))

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--loglevel", type=str.upper, choices=[*logging.getLevelNamesMapping()], default="INFO")
     parser.add_argument("--task-events", action="store_true", help="Tell events from the start.")
     options = parser.parse_args(arguments)
-    sys.argv = ["-m", "workers", *arguments]  # what Celery starts again on SIGHUP
+    sys.argv = ["-P", "-m", "workers", *arguments]  # what Celery starts again on SIGHUP
     worker = app.Worker(
         hostname=options.hostname,
         queues=options.queues,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from tta_tasks import secretfiles
+from tta_tasks.celery import app
 from tta_tasks.errors import SettingsError
 from tta_tasks.settings import settings
 
@@ -42,9 +43,8 @@ def flower(address: str, port: int) -> None:
     if not chosen.broker:
         raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
     click.echo(f"Flower: http://{address}:{port}/", err=True)
-    argv = [sys.executable, "-m", "celery", "--app", "tta_tasks", "flower", f"--conf={CONFIG}"]
-    argv += [f"--address={address}", f"--port={port}"]
-    os.execv(sys.executable, argv)  # noqa: S606 - becomes it, so that signals reach it
+    # Here, and not by the command `celery`: that would look for the application in the current folder first.
+    sys.exit(app.start(["flower", f"--conf={CONFIG}", f"--address={address}", f"--port={port}"]))
 
 
 def access() -> dict[str, object]:

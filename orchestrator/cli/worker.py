@@ -38,7 +38,7 @@ def worker(queues: tuple[str, ...], slots: int, events: bool, log_level: str) ->
     _node_file().parent.mkdir(parents=True, exist_ok=True)
     _node_file().write_text(node, encoding="utf-8")
     argv = [
-        *(sys.executable, "-m", "workers", "--hostname", node, "--queues", ",".join(chosen)),
+        *(sys.executable, "-P", "-m", "workers", "--hostname", node, "--queues", ",".join(chosen)),
         *("--concurrency", str(slots), "--loglevel", log_level, *(["--task-events"] if events else [])),
     ]
     # Celery's warm shutdown would wait for the end of every task; its soft one does not.

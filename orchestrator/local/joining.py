@@ -105,7 +105,8 @@ def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, su
     (state / FAILURE).unlink(missing_ok=True)
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(exist_ok=True)
-    argv = [sys.executable, "-m", "orchestrator.local.supervisor", str(state.absolute())]
+    # Not from the folder it is started in (-P): that may be somebody's repository.
+    argv = [sys.executable, "-P", "-m", "orchestrator.local.supervisor", str(state.absolute())]
     argv += ["--slots", str(slots), "--port", str(port), *(["--keep"] if keep else [])]
     with log.open("wb") as output:
         # Its own session: a Ctrl-C in the terminal is for us, and the stack ends when we let go of it.

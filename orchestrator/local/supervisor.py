@@ -140,7 +140,7 @@ class Worker:
             "TTA_TARGETS_FILE": os.environ.get("TTA_TARGETS_FILE") or str((self._state / TARGETS).absolute()),
         }
         argv = [
-            *(sys.executable, "-m", "workers", "--hostname", f"local-{os.getpid()}@{socket.gethostname()}"),
+            *(sys.executable, "-P", "-m", "workers", "--hostname", f"local-{os.getpid()}@{socket.gethostname()}"),
             *("--concurrency", str(self._slots)),
         ]
         self._child = Child.start(argv, log=self._log, env=environment)

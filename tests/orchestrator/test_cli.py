@@ -22,7 +22,7 @@ from tta_tasks.git import git
 
 #: As a shell in the foreground starts it: one in the background would have it ignore Ctrl-C.
 _START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from orchestrator.cli import main"
-TTA = [sys.executable, "-c", f"{_START}; main(prog_name='tta')"]
+TTA = [sys.executable, "-P", "-c", f"{_START}; main(prog_name='tta')"]
 
 SPEC = """\
 ---
@@ -186,6 +186,27 @@ def test_a_pipe_that_is_closed_is_no_fault(shell: Shell) -> None:
             argv, cwd=shell.folder, env=shell.environment, stdout=closed, stderr=subprocess.PIPE, text=True, check=False
         )
     assert not done.stderr
+
+
+def test_nothing_is_imported_from_the_current_folder(shell: Shell) -> None:
+    """The repository under test may have modules of any name; the local stack, and what is asked of it, know none."""
+    trap = "import pathlib; pathlib.Path(__file__).with_suffix('.sprung').touch(); raise SystemExit"
+    for name in (
+        "workers",
+        "orchestrator",
+        "tta_tasks",
+        "celery",
+        "kombu",
+        "redis",
+        "billiard",
+        "pydantic",
+        "scripted",
+    ):
+        (shell.folder / f"{name}.py").write_text(trap)
+    shell.run("up", "--slots", "1")
+    shell.run("doctor")
+    shell.run("down")
+    assert not list(shell.folder.glob("*.sprung"))
 
 
 def test_broker_that_forgets_is_told(shell: Shell, valkey_url: str) -> None:

@@ -118,7 +118,7 @@ class Front:
             return
         with (self._files.base / "keeper.log").open("a") as log:
             subprocess.run(
-                [sys.executable, "-m", __package__ + ".keeper", "--detach", self._files.base],
+                [sys.executable, "-P", "-m", __package__ + ".keeper", "--detach", self._files.base],
                 env={name: os.environ[name] for name in PASSED if name in os.environ},
                 cwd="/",
                 stdin=subprocess.DEVNULL,

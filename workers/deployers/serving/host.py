@@ -93,7 +93,10 @@ def _forsaken(places: list[Path]) -> Iterator[Path]:
 def _keeper(base: Path) -> subprocess.Popen[bytes]:
     # A group of its own: Ctrl-C is for us, and we tell them in our own time.
     return subprocess.Popen(
-        [sys.executable, "-m", __package__ + ".keeper", str(base)], cwd="/", process_group=0, stdin=subprocess.DEVNULL
+        [sys.executable, "-P", "-m", __package__ + ".keeper", str(base)],
+        cwd="/",
+        process_group=0,
+        stdin=subprocess.DEVNULL,
     )
 
 
