@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tta_tasks import stack, tls
+from tta_tasks import certificates, stack
 from tta_tasks.errors import SettingsError
 from tta_tasks.secretfiles import SecretFiles
 
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         if self.retention_s < self.task_timeout_s + self.task_grace_s:
             raise ValueError("TTA_RETENTION_S must be longer than TTA_TASK_TIMEOUT_S + TTA_TASK_GRACE_S")
         if self.tls_ca_file or self.tls_cert_file or self.tls_key_file:
-            tls.verify(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+            certificates.verify(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
         return self
 
     @property
