@@ -17,6 +17,7 @@ from tta_tasks import publishing
 from tta_tasks.errors import RecordMissing, TransientError, TtaError
 from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status
+from tta_tasks.queues import ROUTES
 from tta_tasks.requests import failed
 from tta_tasks.settings import settings
 
@@ -55,8 +56,8 @@ def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
 
 
 @task_failure.connect
-def _overran(task_id: str, exception: BaseException, **_: Any) -> None:  # noqa: ANN401 - signal's own
-    if isinstance(exception, TimeLimitExceeded):
+def _overran(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:  # noqa: ANN401 - signal's own
+    if sender.name in ROUTES and isinstance(exception, TimeLimitExceeded):
         limit = settings().task_timeout_s + settings().task_grace_s
         end(
             task_id,
@@ -65,5 +66,6 @@ def _overran(task_id: str, exception: BaseException, **_: Any) -> None:  # noqa:
 
 
 @task_revoked.connect
-def _revoked(request: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
-    end(request.id, TtaError("It was revoked."), Status.CANCELLED)
+def _revoked(sender: Any, request: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
+    if sender.name in ROUTES:
+        end(request.id, TtaError("It was revoked."), Status.CANCELLED)
