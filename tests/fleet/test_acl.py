@@ -22,6 +22,7 @@ from tta_tasks.connection import connect
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.ledger import Ledger
+from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.models import Status
 from tta_tasks.settings import Settings, settings
 from workers.openhands.limits import FleetLimits, Waiting
@@ -108,12 +109,14 @@ def test_users_can_do_what_they_are_for(
             record = mine.ended(mine.submit(["one", "two_unreachable_once", "three_dies_once"]))
             assert record.status is Status.COMPLETED
             assert client.result(record.tasks[-1].id, timeout=10).ok
-            waiting = mine.submit(["one_waits"])
+            # More than follow at once: the rest waits for its turn, until a worker or the producer ends others.
+            mine.ended(mine.submit([f"wide{number}" for number in range(MIN_WINDOW + 2)]))
+            waiting = mine.submit([f"{number}_waits" for number in range(MIN_WINDOW + 2)])
             client.cancel_run(waiting)
             assert mine.ended(waiting).status is Status.CANCELLED
             seen = View(Ledger.connect(server.settings("monitor")), server.settings("monitor"))
             eventually(lambda: seen.look().reconciled)
-            assert seen.look().counters["ended:generation:completed"] == 3
+            assert seen.look().counters["ended:generation:completed"] == 3 + MIN_WINDOW + 2
             _watch_as(server, monkeypatch)
         finally:
             mine.kill(worker)
