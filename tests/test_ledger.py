@@ -403,6 +403,22 @@ def test_window_grows_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> Non
     assert len([name for name in waiting(valkey) if name in ids]) == 2 * MIN_WINDOW + 1
 
 
+def test_window_shrinks_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
+    """When workers go, no more of a run follows until it has no more messages than the rest need; then all of it does."""
+    ledger.presence.present("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.presence.widen(["testing"], 60)
+    ids = fan(ledger, "large", 4 * MIN_WINDOW)
+    ledger.presence.absent("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.presence.widen(["testing"], 60)
+    for number, name in enumerate(ids):
+        assert name in waiting(valkey), f"{name} waits for nothing, and was not published"
+        if number < MIN_WINDOW:
+            assert len(waiting(valkey)) == 1 + 2 * MIN_WINDOW
+        ledger.finish(task(name, "large"), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey)[1:] == ids
+    assert valkey.hget("tta:run:large", "left") == b"0"
+
+
 def test_cancelled_backlog_is_not_published(ledger: Ledger, valkey: redis.Redis) -> None:
     """What was ended while it waited in the backlog is passed over."""
     ids = fan(ledger, "large", MIN_WINDOW + 2)
@@ -474,6 +490,25 @@ def test_worker_that_was_not_answered_goes_on_with_the_same_task(ledger: Ledger)
         moved, following = ledger.finish_and_begin(task(ids[0], "large"), DONE, "w1", message=ids[0], start=start)
         assert not moved
         assert (following and following.id) == expected
+
+
+def test_worker_that_was_answered_late_leaves_what_was_taken_for_lost(ledger: Ledger) -> None:
+    """What waits for another worker since, or ended, is not done by this one as well."""
+    ids = fan(ledger, "large", MIN_WINDOW + 2)
+    assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
+    ledger.requeue(ledger.in_hand(ids[0]), "lost", 0, worker="w1", lost=True)
+    for _ in range(2):
+        assert ledger.finish_and_begin(task(ids[0], "large"), DONE, "w1", message=ids[0], start="s") == (False, None)
+        ledger.finish(task(ids[MIN_WINDOW], "large"), DONE)
+
+
+def test_deployment_is_not_begun_on_another_one_s_message(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Its promotion is to be seen to first."""
+    ids = fan(ledger, "large", MIN_WINDOW + 1)
+    for name in ids:
+        valkey.hset(f"tta:task:{name}", "name", "tta_tasks.deploy")
+    assert go_on(ledger, ids[0]) is None
+    assert waiting(valkey)[-1] == ids[-1]
 
 
 def test_run_keeps_its_place_when_a_worker_goes_on(ledger: Ledger, valkey: redis.Redis) -> None:

@@ -293,9 +293,10 @@ local queue, run = task.queue, task.run_id
 local runs = run and prefix .. 'run:' .. run
 
 if ended(task.status) then
-  -- Told twice, when its connection broke before the answer: what was begun then is still begun.
+  -- Told twice, when its connection broke before the answer: what was begun then still is, if nobody took it for lost.
   local other = mark ~= '' and redis.call('HGET', key_of(head), '_then')
-  if other and redis.call('HGET', key_of(other), '_start') == mark then
+  local found = other and read(key_of(other), '_start', 'status')
+  if found and found._start == mark and found.status == 'running' then
     return {'ended', ready, other, redis.call('HGETALL', key_of(other))}
   end
   return {'ended', ready}
@@ -353,10 +354,10 @@ local function next_waiting()
   end
 end
 
--- The worker begins the task at once, if it is one that needs no message of its own.
+-- The worker begins the task at once, if it is one that needs no message of its own, nor its promotion seen to.
 local begun
 local function take(other, cancelled)
-  if mark == '' or cancelled == '1' then return false end
+  if begun or mark == '' or cancelled == '1' or task.name == 'tta_tasks.deploy' then return false end
   local its_key = key_of(other)
   local found = read(its_key, 'name', 'queue', 'stage', 'run_id', 'deadline', '_blocked')
   if found.name ~= task.name or found._blocked then return false end
@@ -369,18 +370,12 @@ end
 
 -- Others follow from the run's backlog. ``sent`` of its tasks were published, and had not ended.
 local function follow(sent, cancelled)
-  local other
-  if task.published_at then
-    other = next_waiting()
-    if other and take(other, cancelled) then return end
-    sent = sent - 1
-  end
+  if task.published_at then sent = sent - 1 end
   while sent < window(queue) do
-    other = other or next_waiting()
+    local other = next_waiting()
     if not other then break end
     sent = sent + 1
-    forward(other, key_of(other))
-    other = nil
+    if not take(other, cancelled) then forward(other, key_of(other)) end
   end
   redis.call('HSET', runs, '_sent:' .. queue, sent)
 end
