@@ -404,7 +404,7 @@ def test_window_grows_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> Non
 
 
 def test_window_shrinks_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
-    """When workers go, no more of a run follows until it has no more messages than the rest need; then all of it does."""
+    """When workers go, no more of a run follows than the rest needs, and none of it is passed over."""
     ledger.presence.present("w1", ["testing"], slots=MIN_WINDOW)
     ledger.presence.widen(["testing"], 60)
     ids = fan(ledger, "large", 4 * MIN_WINDOW)

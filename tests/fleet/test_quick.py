@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -110,3 +111,32 @@ def test_task_that_is_not_quick_keeps_its_lease(fleet: Fleet, eventually: Callab
     fleet.start(slots=1)
     odd = of(fleet.ended(run_id), "odd_outlasts")
     assert (odd.status, odd.attempts, odd.losses, shared(odd)) == (Status.COMPLETED, 1, 0, True)
+
+
+def test_operator_s_revoke_ends_the_task_that_is_at_work(fleet: Fleet, eventually: Callable[..., None]) -> None:
+    """Who revokes the message that a worker shows ends the task it has come to, and that one alone."""
+    fleet.start(slots=1)
+    run_id = fleet.submit([*QUICK, "odd_sleeps_once", "last"], target=Target.DEV)
+    eventually(lambda: of(fleet.client.ledger.run(run_id), "odd_sleeps_once").status is Status.RUNNING)
+    active: Any = app.control.inspect(timeout=5, limit=1).active()
+    ((shown,),) = active.values()
+    app.control.revoke(shown["id"], terminate=True)
+    record = fleet.ended(run_id)
+    odd = of(record, "odd_sleeps_once")
+    assert (odd.status, odd.attempts, shared(odd)) == (Status.CANCELLED, 1, True)
+    assert shown["id"] != odd.id
+    assert all(task.status is Status.COMPLETED for task in record.tasks if task.id != odd.id)
+
+
+@pytest.mark.slow
+def test_worker_that_is_shut_down_gives_back_the_task_that_is_at_work(
+    fleet: Fleet, eventually: Callable[..., None]
+) -> None:
+    """Another worker does it, and no loss is counted."""
+    worker = fleet.start(slots=1)
+    run_id = fleet.submit([*QUICK, "odd_sleeps_once", "last"], target=Target.DEV)
+    eventually(lambda: of(fleet.client.ledger.run(run_id), "odd_sleeps_once").status is Status.RUNNING)
+    worker.send_signal(signal.SIGQUIT)
+    fleet.start(slots=1)
+    odd = of(fleet.ended(run_id), "odd_sleeps_once")
+    assert (odd.status, odd.attempts, odd.losses, shared(odd)) == (Status.COMPLETED, 2, 0, False)
