@@ -113,14 +113,17 @@ local function message_of(kind, id, label)
   return table.concat(parts)
 end
 
+-- Earlier tasks that are waited for, and which of these come after each.
+local awaited = {}
 -- Makes `id` wait for those of `earlier` that have not ended; how many there are, and why it need not be begun at all.
 local function wait(id, earlier)
   local waits, blocked = 0, nil
   for other in string.gmatch(earlier, '%S+') do
-    local before = redis.call('HMGET', key_of(other), 'status', 'label', 'stage', '_after')
+    local before = redis.call('HMGET', key_of(other), 'status', 'label', 'stage')
     if before[1] and not ended(before[1]) then
       waits = waits + 1
-      redis.call('HSET', key_of(other), '_after', (before[4] or '') .. id .. ' ')
+      awaited[other] = awaited[other] or {redis.call('HGET', key_of(other), '_after') or ''}
+      table.insert(awaited[other], id .. ' ')
     elseif before[1] ~= 'completed' and before[3] ~= 'generation' and before[3] ~= 'refactoring' then
       blocked = before[1] and "'" .. before[2] .. "' " .. before[1] or ''
     end
@@ -162,6 +165,7 @@ while at <= #ARGV do
     table.insert(opened[kind.queue], id)
   end
 end
+for other, after in pairs(awaited) do redis.call('HSET', key_of(other), '_after', table.concat(after)) end
 for queue, tasks in pairs(opened) do redis.call('ZADD', prefix .. 'open:' .. queue, unpack(tasks)) end
 push()
 return answers
