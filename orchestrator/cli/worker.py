@@ -25,7 +25,13 @@ from tta_tasks.settings import Settings, settings
 @click.option(
     "--events", envvar="TTA_EVENTS", is_flag=True, help="Tell events from the start, not once Flower asks for them."
 )
-@click.option("--log-level", envvar="TTA_LOG_LEVEL", default="INFO", show_default=True)
+@click.option(
+    "--log-level",
+    envvar="TTA_LOG_LEVEL",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
 def worker(queues: tuple[str, ...], slots: int, events: bool, log_level: str) -> None:  # noqa: FBT001
     """Start a worker on QUEUES that does SLOTS tasks at once.
 
