@@ -347,6 +347,17 @@ def test_the_last_end_before_it_publishes_a_task(ledger: Ledger, valkey: redis.R
     assert begin(ledger, task("c"), "w1").move is Move.MOVED
 
 
+def test_tasks_may_come_after_one_that_was_accepted_before(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Its end publishes all of them, in however many steps and calls they were accepted."""
+    ledger.accept([task("first", None)])
+    ids = [str(number) for number in range(2 * BATCH)]
+    for some in (ids[: BATCH + 1], ids[BATCH + 1 :]):
+        ledger.accept([task(name, None) for name in some], after=dict.fromkeys(some, ("first",)))
+    assert waiting(valkey) == ["first"]
+    ledger.finish(task("first", None), TestingResult(status=Status.COMPLETED))
+    assert waiting(valkey) == ["first", *ids]
+
+
 def test_a_bad_end_blocks_all_that_comes_after(ledger: Ledger) -> None:
     """What comes after a task that failed is not begun, nor what comes after that; the first cause is told."""
     ledger.accept([task(name) for name in "abc"], plan(task_ids=tuple("abc")), {"a": (), "b": ("a",), "c": ("b",)})
@@ -497,6 +508,7 @@ def test_worker_that_was_answered_late_leaves_what_was_taken_for_lost(ledger: Le
     ids = fan(ledger, "large", MIN_WINDOW + 2)
     assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
     ledger.requeue(ledger.in_hand(ids[0]), "lost", 0, worker="w1", lost=True)
+    assert ledger.in_hand(ids[0]).id == ids[0]
     for _ in range(2):
         assert ledger.finish_and_begin(task(ids[0], "large"), DONE, "w1", message=ids[0], start="s") == (False, None)
         ledger.finish(task(ids[MIN_WINDOW], "large"), DONE)

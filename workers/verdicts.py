@@ -14,7 +14,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery.signals import task_failure, task_revoked
 
 from tta_tasks import publishing
-from tta_tasks.errors import RecordMissing, TransientError, TtaError
+from tta_tasks.errors import RecordMissing, RecordUnreadable, TransientError, TtaError
 from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status
 from tta_tasks.queues import ROUTES
@@ -41,7 +41,7 @@ def give_back(task_id: str, worker: str, why: str, *, lost: bool) -> None:
         moved = ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
         if moved is Move.MOVED and record.id != task_id:
             publishing.publish([record])
-    except (RecordMissing, TransientError) as error:
+    except (RecordMissing, RecordUnreadable, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)
 
 
@@ -51,7 +51,7 @@ def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
         ledger = Ledger.connect(settings())
         record = ledger.in_hand(task_id)
         ledger.finish(record, failed(record.request, why, status))
-    except (RecordMissing, TransientError) as error:
+    except (RecordMissing, RecordUnreadable, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)
 
 

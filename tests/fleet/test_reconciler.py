@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tta_tasks.errors import RecordUnreadable
+from tta_tasks.errors import RecordUnreadable, TtaError
 from tta_tasks.ledger import GRACE_S
 from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Status, TaskRecord
 from tta_tasks.requests import record_of
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
+from workers import verdicts
 from workers.reconciler import Reconciler
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ def test_unreadable_record_keeps_no_other_from_being_looked_after(
     assert fleet.client.ledger.open_tasks("openhands") == 2
     with pytest.raises(RecordUnreadable, match="The record of task odd cannot be read here"):
         fleet.client.status("odd")
+
+
+def test_unreadable_record_ends_no_worker_whose_process_was_lost(
+    fleet: Fleet, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What became of its task cannot be written down; that is told, and left to the reconciler."""
+    accepted(fleet, valkey, "odd")
+    valkey.hset("tta:task:odd", "request", "of another version")
+    verdicts.give_back("odd", "w1", "its process was lost", lost=True)
+    verdicts.end("odd", TtaError("It was revoked."))
+    assert caplog.text.count("odd: what became of it was not written down") == 2
 
 
 def test_task_that_needs_an_unreadable_one_waits(fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis) -> None:

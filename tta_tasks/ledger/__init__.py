@@ -324,12 +324,17 @@ class Ledger:
     def in_hand(self, task_id: str) -> TaskRecord:
         """The task that the message of ``task_id`` has come to: itself, or one that its worker went on with.
 
+        A copy of the message may come when the latter waits again, for a message of its own: that one is not meant.
+
         Raises:
             RecordMissing: No such task, or it has expired.
+            RecordUnreadable: Another version wrote it.
         """
         with translated(self._url):
             following = cast("bytes | None", self._redis.hget(self._task_key(task_id), "_then"))
-        return self.task(following.decode() if following else task_id)
+        if following and (record := self.task(following.decode())).status is Status.RUNNING:
+            return record
+        return self.task(task_id)
 
     @property
     def lease_s(self) -> float:
