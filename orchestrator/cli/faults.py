@@ -15,7 +15,6 @@ from tta_tasks.errors import (
     TtaError,
     UsageError,
 )
-from tta_tasks.settings import settings
 
 OK: Final = 0
 FAILED: Final = 1
@@ -31,6 +30,8 @@ class Group(click.Group):
         """Run the chosen command."""
         try:
             if not {*ctx.help_option_names} & {*ctx.args}:
+                from tta_tasks.settings import settings  # noqa: PLC0415 - may be interrupted, too
+
                 settings()  # a wrong variable is told here, in our words and without its value
             return super().invoke(ctx)
         except TtaError as error:

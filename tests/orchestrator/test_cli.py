@@ -290,6 +290,13 @@ def test_interrupt_has_its_exit_code_in_every_command() -> None:
     assert (done.exit_code, done.output) == (130, "Interrupted.\n")
 
 
+def test_what_takes_long_to_import_is_imported_where_an_interrupt_is_told() -> None:
+    """Ctrl-C right after the start is one like any."""
+    script = "import sys, orchestrator.cli; print({'pydantic', 'celery', 'redis'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.stack
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
