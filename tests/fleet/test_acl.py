@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -148,6 +149,34 @@ def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         receiver.handlers["*"] = hear
         receiver.capture(timeout=20)
         assert heard
+
+
+#: Where there are scripts -> who runs them. One that is refused a command stops in the middle of its step.
+SCRIPTS = {
+    "tta_tasks/ledger/scripts.py": ("producer", "worker"),
+    "tta_tasks/ledger/parking.py": ("producer", "worker"),
+    "tta_tasks/stores/redis.py": ("producer", "worker"),
+    "workers/openhands/limits.py": ("worker",),
+}
+
+
+def test_scripts_are_refused_no_command() -> None:
+    """Each user may run every command of the scripts that it runs, those included that a test seldom comes to."""
+    granted = dict(re.findall(r"^user (\w+) (.*)$", ACL.read_text(encoding="utf-8"), re.MULTILINE))
+    root = ACL.parents[2]
+    with_scripts = {
+        str(path.relative_to(root))
+        for package in ("tta_tasks", "workers", "orchestrator")
+        for path in (root / package).rglob("*.py")
+        if "redis.call(" in path.read_text(encoding="utf-8")
+    }
+    assert with_scripts == SCRIPTS.keys()
+    for name, users in SCRIPTS.items():
+        script = (root / name).read_text(encoding="utf-8")
+        needed = {f"+{command.lower()}" for command in re.findall(r"(?:call\(|and |or )'([A-Z]{3,})'", script)}
+        assert needed
+        for user in users:
+            assert needed <= {*granted[user].split()}, (name, user, needed - {*granted[user].split()})
 
 
 def test_agents_limits_are_a_workers_business(server: Server) -> None:
