@@ -7,38 +7,29 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import redis
-
 from tta_tasks.connection import translated
+from tta_tasks.ledger.part import Part
 from tta_tasks.models import ModuleCoverage, SuiteReport
-from tta_tasks.settings import Settings
 
 #: The field of the suite; no module's path is like it.
 SUITE = "."
 
 
-class Baselines:
-    """The baselines of one installation's runs.
-
-    Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._redis = client
-        self._settings = settings
+class Baselines(Part):
+    """The baselines of one installation's runs."""
 
     def put(self, task_id: str, suite: SuiteReport) -> None:
         """Keep what the testing task ``task_id`` has measured."""
         fields: dict[Any, Any] = {module.path: module.model_dump_json() for module in suite.coverage}
         fields[SUITE] = suite.model_copy(update={"coverage": ()}).model_dump_json()
-        with translated(self._settings.redis), self._redis.pipeline(transaction=True) as pipe:
+        with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self.key(task_id), mapping=fields)
             pipe.expire(self.key(task_id), self._settings.retention_s)
             pipe.execute()
 
     def get(self, task_id: str, path: str) -> SuiteReport | None:
         """The suite with the coverage of the module at ``path`` alone; ``None`` where ``task_id`` measured nothing."""
-        with translated(self._settings.redis):
+        with translated(self._url):
             found = cast("list[bytes | None]", self._redis.hmget(self.key(task_id), [SUITE, path]))
         if found[0] is None:
             return None
@@ -47,4 +38,4 @@ class Baselines:
 
     def key(self, task_id: str) -> str:
         """Where it is kept."""
-        return f"{self._settings.key_prefix}baseline:{task_id}"
+        return f"{self._prefix}baseline:{task_id}"

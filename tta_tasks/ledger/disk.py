@@ -13,6 +13,7 @@ import redis
 
 from tta_tasks.connection import translated
 from tta_tasks.errors import StoreUnavailable
+from tta_tasks.ledger.part import Part
 from tta_tasks.settings import Settings
 
 #: A server that writes to its disk is woken so that it tells when that is done: at once, after the first of these, and
@@ -20,19 +21,11 @@ from tta_tasks.settings import Settings
 FIRST_WAKE_S, LAST_WAKE_S = 0.0001, 0.005
 
 
-class Disk:
-    """The disk of the ledger's Redis, as far as the server tells of it (``WAITAOF``).
-
-    Args:
-        client: The ledger's Redis.
-        settings: How this process is set up.
-    """
+class Disk(Part):
+    """The disk of the ledger's Redis, as far as the server tells of it (``WAITAOF``)."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._redis = client
-        self._settings = settings
-        self._prefix = settings.key_prefix
-        self._url = settings.redis
+        super().__init__(client, settings)
         self._tells_disk = True
 
     def secure(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import redis
 
 from tta_tasks.connection import translated
+from tta_tasks.ledger.part import Part
 from tta_tasks.models import Decision, Promotion, TaskRecord
 from tta_tasks.settings import Settings
 
@@ -109,21 +110,11 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Parking:
-    """Parks tasks, and takes down what people decide of them.
-
-    Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
-
-    Args:
-        client: The ledger's Redis.
-        settings: How this process is set up.
-    """
+class Parking(Part):
+    """Parks tasks, and takes down what people decide of them."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._redis = client
-        self._settings = settings
-        self._prefix = settings.key_prefix
-        self._url = settings.redis
+        super().__init__(client, settings)
         self._park = client.register_script(PARK)
         self._decide = client.register_script(DECIDE)
         self._defer = client.register_script(DEFER)

@@ -13,11 +13,12 @@ from typing import cast
 import redis
 
 from tta_tasks.connection import translated
+from tta_tasks.ledger.part import Part
 from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.settings import Settings
 
 
-class Presence:
+class Presence(Part):
     """The workers of one installation.
 
     Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
@@ -29,10 +30,7 @@ class Presence:
     """
 
     def __init__(self, client: redis.Redis, settings: Settings, lease_s: float) -> None:
-        self._redis = client
-        self._settings = settings
-        self._prefix = settings.key_prefix
-        self._url = settings.redis
+        super().__init__(client, settings)
         self._lease_s = lease_s
 
     def present(self, worker: str, queues: Iterable[str], slots: int) -> None:

@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
-import redis
-
 from tta_tasks.connection import translated
 from tta_tasks.errors import RecordMissing
+from tta_tasks.ledger.part import Part
 from tta_tasks.ledger.records import entries, from_hash, result_of
 from tta_tasks.models import Event, Result, RunPlan, RunRecord, Status, TaskRecord
-from tta_tasks.settings import Settings
 
 
-class Reader:
-    """Reads a ledger, and changes nothing.
-
-    Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
-
-    Args:
-        client: The ledger's Redis.
-        settings: How this process is set up.
-    """
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._redis = client
-        self._settings = settings
-        self._prefix = settings.key_prefix
-        self._url = settings.redis
+class Reader(Part):
+    """Reads a ledger, and changes nothing."""
 
     def cancelled(self, run_id: str) -> bool:
         """Whether the run was asked to stop."""
