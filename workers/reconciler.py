@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: Tasks looked after in one pass, for each queue.
 BATCH = 500
-#: How often artifacts are held to their bound, in intervals of the reconciler: it looks at all of them.
+#: How often artifacts are held to their bound, in intervals of the reconciler: above it, all open tasks are read.
 EVICT_EVERY = 3
 #: How long what cannot be read is left alone, in seconds.
 UNREADABLE_S = 60.0
