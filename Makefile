@@ -23,7 +23,7 @@ check: $(VENV)/.ready ## Style, types, and the direction of imports.
 
 deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. They need half a gigabyte of tools.
 	$(UV) sync --quiet --frozen --inexact --group deploy
-	$(VENV)/bin/python -m pytest tests/deploy
+	$(VENV)/bin/python -m pytest tests/deployables
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
 	$(UV) sync --quiet --frozen --inexact --group bench

@@ -25,7 +25,7 @@ SPAN_S: Final = 300.0
 DAY_S: Final = 86_400.0
 #: The broker is asked this often for a task: it is accepted, begun and ended.
 VISITS = 3
-#: How often the reconciler looks, and at most at how many tasks of a queue, as in ``workers/reconciler.py``.
+#: How often the reconciler looks, and at most at how many tasks of a queue, as in ``workers/process/reconciler.py``.
 RECONCILE_S, RECONCILE_BATCH = 5.0, 500
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.output_options import Wanted
 from orchestrator.report import Report, build_report, write_reports
-from orchestrator.wanted import Wanted
 from tta_tasks import patches
 from tta_tasks.models import CollectionResult, RunRecord, Status
 from tta_tasks.protocols import ArtifactStore

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import canvas
-from orchestrator.connecting import connected
-from orchestrator.preparing import Prepared, RunOptions, prepare
+from orchestrator.connect import connected
+from orchestrator.prepare import Prepared, RunOptions, prepare
 from orchestrator.report import Report, build_report
 from tta_tasks import publishing, stack, tracing
 from tta_tasks.client import TaskClient

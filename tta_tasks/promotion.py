@@ -1,6 +1,6 @@
 """What people decide of parked deployments, and how such a deployment ends when they do not.
 
-Deployments are parked by the worker that gets their message (``workers/promotion.py``), as its targets say.
+Deployments are parked by the worker that gets their message (``workers/stages/promotion.py``), as its targets say.
 """
 
 from __future__ import annotations

@@ -8,16 +8,18 @@ from typing import Any
 
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
-from tta_tasks import delivery, plugins, tracing
+from tta_tasks import plugins, tracing
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app
 from tta_tasks.errors import TransientError
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from workers import sandbox, scratch
-from workers.admission import Admission
-from workers.lease import Holding, Lease
-from workers.reconciler import Reconciling
+from workers import sandbox
+from workers.process import delivery
+from workers.process.admission import Admission
+from workers.process.lease import Holding, Lease
+from workers.process.reconciler import Reconciling
+from workers.sandbox import tempdirs
 
 __all__ = ["app"]
 
@@ -25,9 +27,9 @@ log = logging.getLogger(__name__)
 
 app.conf.update(result_backend=quiet(settings().redis))
 if settings().transport == "redis":
-    app.conf.broker_transport = "workers.transport:Transport"
-app.Task.Request = "workers.request:Request"
-app.Task.Strategy = "workers.request:strategy"
+    app.conf.broker_transport = "workers.process.transport:Transport"
+app.Task.Request = "workers.process.celery_request:Request"
+app.Task.Strategy = "workers.process.celery_request:strategy"
 app.steps["consumer"].add(Lease)
 app.steps["consumer"].add(Admission)
 app.steps["worker"].add(Holding)
@@ -59,7 +61,7 @@ def _tell_slots(sender: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
 @worker_init.connect
 def _load(**_: Any) -> None:  # noqa: ANN401 - signal's own
     """Import what does the work once, before the pool's processes are forked, and not in each at its first task."""
-    for name in ("perform", "promote"):
+    for name in ("deliver", "perform", "promote"):
         plugins.load(plugins.WORKER, name)
 
 
@@ -73,7 +75,7 @@ def _connect(**_: Any) -> None:  # noqa: ANN401 - signal's own
 @worker_process_init.connect
 def _reap(**_: Any) -> None:  # noqa: ANN401 - signal's own
     """Remove what another worker left on this host, or the process of the pool whose place this one takes."""
-    if reaped := scratch.reap(settings().cache / "work") + sandbox.reap():
+    if reaped := tempdirs.reap(settings().cache / "work") + sandbox.reap():
         log.warning("Removed %d folders that a process left behind when it died.", reaped)
 
 

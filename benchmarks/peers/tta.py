@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.peers.protocol import Peer, Work
 from orchestrator import canvas, workflow
-from orchestrator.preparing import Prepared
+from orchestrator.prepare import Prepared
 from tta_tasks.client import TaskClient
 from tta_tasks.models import Component, Gates, GenerationRequest, Mode, Module, Priority, RunPlan, Target
 from tta_tasks.snapshot import Snapshot

@@ -10,7 +10,7 @@ from types import FrameType
 from orchestrator import outputs
 from orchestrator.cli import faults
 from orchestrator.local import joining
-from orchestrator.wanted import Wanted
+from orchestrator.output_options import Wanted
 from orchestrator.watch import View
 from tta_tasks import stack
 from tta_tasks.client import TaskClient

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.connecting import connected
-from orchestrator.printable import printable
+from orchestrator.connect import connected
 from orchestrator.report.wording import parked, said
+from orchestrator.sanitize import printable
 from tta_tasks import stack
 from tta_tasks.models import Decision, RunRecord
 from tta_tasks.settings import Settings, settings

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli import faults
-from orchestrator.connecting import connected
+from orchestrator.connect import connected
 from tta_tasks.client import TaskClient
 from tta_tasks.environments import Environments, way_back
 from tta_tasks.errors import UsageError

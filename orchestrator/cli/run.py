@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from orchestrator.connecting import connected
-from orchestrator.preparing import RunOptions, prepare
-from orchestrator.wanted import Wanted, check
+from orchestrator.connect import connected
+from orchestrator.output_options import Wanted, check
+from orchestrator.prepare import RunOptions, prepare
 from tta_tasks.errors import UsageError
 from tta_tasks.models import Mode, Priority, Target
 from tta_tasks.settings import settings

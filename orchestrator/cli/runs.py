@@ -12,10 +12,10 @@ from rich.table import Column, Table
 
 from orchestrator import outputs, workflow
 from orchestrator.cli.following import code_of, follow
-from orchestrator.connecting import connected
-from orchestrator.printable import printable
+from orchestrator.connect import connected
+from orchestrator.output_options import Wanted, check
 from orchestrator.report.wording import decided, how_to_decide, parked
-from orchestrator.wanted import Wanted, check
+from orchestrator.sanitize import printable
 from orchestrator.watch import choose_view
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import RecordMissing, UsageError

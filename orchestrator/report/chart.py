@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.printable import printable
 from orchestrator.report.wording import seconds
+from orchestrator.sanitize import printable
 from orchestrator.timeline import Span
 from tta_tasks.models import Stage
 

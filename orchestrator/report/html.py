@@ -10,10 +10,10 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.printable import printable_lines
 from orchestrator.report import wording
 from orchestrator.report.chart import draw
 from orchestrator.report.model import Report
+from orchestrator.sanitize import printable_lines
 
 
 def to_html(report: Report) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from orchestrator.printable import printable, printable_lines
 from orchestrator.report.model import ModuleSummary, ReleaseSummary, Report, StageSummary
 from orchestrator.report.wording import change, counted
+from orchestrator.sanitize import printable, printable_lines
 from tta_tasks.models import Stage, Status
 
 

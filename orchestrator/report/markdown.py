@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from orchestrator.printable import printable, printable_lines
 from orchestrator.report import wording
 from orchestrator.report.model import Report
+from orchestrator.sanitize import printable, printable_lines
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&!@$])")
 

@@ -11,9 +11,9 @@ from typing import Self, TextIO
 
 from rich.console import Console
 
-from orchestrator.printable import printable
 from orchestrator.report.model import Report
 from orchestrator.report.wording import how_to_decide
+from orchestrator.sanitize import printable
 from orchestrator.watch.changes import Change, changes, outcome
 from orchestrator.watch.style import spoken
 from orchestrator.watch.summary import print_summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.printable import printable
+from orchestrator.sanitize import printable
 from tta_tasks.models import Status
 
 _GLYPHS = {

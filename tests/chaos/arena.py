@@ -15,7 +15,7 @@ from tests.chaos.faults import Havoc
 from tests.chaos.server import Proxy, Server
 from tests.chaos.switches import Switches
 from tta_tasks.queues import NAMES
-from workers.deployers.site import Site
+from workers.deployers.release_store import Site
 
 #: Seconds; short, so that what is lost is found within a session.
 VISIBILITY_S = 3.0

@@ -10,10 +10,10 @@ import redis
 from tests.chaos.arena import VISIBILITY_S
 from tta_tasks import publishing
 from tta_tasks.celery import RESTORE_EVERY_S, app
-from tta_tasks.delivery import MAX_RETRIES
 from tta_tasks.fleet import waiting_at_rabbitmq
 from tta_tasks.queues import NAMES
 from tta_tasks.settings import settings
+from workers.process.delivery import MAX_RETRIES
 
 #: How long a message may be held that nobody needs any more, in seconds. A worker holds a copy that is to be tried
 #: again until it is due, at most 48 s. One whose acknowledgement was lost comes again after the visibility timeout,

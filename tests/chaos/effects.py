@@ -12,10 +12,9 @@ from tta_tasks import patches, snapshot
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import CollectionResult, Component, GenerationResult, Module, Status, TaskRecord
 from tta_tasks.protocols import ReleaseRequest
-from workers import scratch
-from workers.context import Context
 from workers.deployers.local import LocalDeployer
-from workers.sandbox import detect_sandbox
+from workers.sandbox import detect_sandbox, tempdirs
+from workers.stages.context import Context
 
 #: What is released: as little as installs.
 WHEEL = "chaos_release-1-py3-none-any.whl"
@@ -67,7 +66,7 @@ def contribute(task: TaskRecord, module: Module, attempt: int, ledger: Ledger) -
     """Leave a patch as a generation does; another one at each attempt, so that it can be told whose was taken."""
     context = Context(task, ledger)
     name = f"test_{module.name}.py"
-    with scratch.folder(context.settings.cache / "work") as folder:
+    with tempdirs.folder(context.settings.cache / "work") as folder:
         (before := folder / "before").mkdir()
         (after := folder / "after").mkdir()
         (after / name).write_text(f"# {task.id}, attempt {attempt}, process {os.getpid()}\n")
@@ -78,7 +77,7 @@ def contribute(task: TaskRecord, module: Module, attempt: int, ledger: Ledger) -
 def collect(task: TaskRecord, ledger: Ledger) -> CollectionResult:
     """Apply the patches that this task needs to an empty tree, and store it."""
     context = Context(task, ledger)
-    with scratch.folder(context.settings.cache / "work") as folder:
+    with tempdirs.folder(context.settings.cache / "work") as folder:
         (tree := folder / "tree").mkdir()
         for result in context.results(task.request.needs):
             if isinstance(result, GenerationResult) and result.patch:

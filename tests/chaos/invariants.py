@@ -12,10 +12,10 @@ import redis
 from tests.chaos.held import held
 from tests.chaos.load import expected
 from tests.chaos.once import superseded
-from tta_tasks.delivery import MAX_LOSSES
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Status, TaskRecord
 from tta_tasks.queues import NAMES
+from workers.process.delivery import MAX_LOSSES
 
 Entry = dict[str, Any]
 ENDS = frozenset(status.value for status in Status if status.terminal)

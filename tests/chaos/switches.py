@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers.deployers.site import Site
+from workers.deployers.release_store import Site
 
 _MOVED_TO = 0x80
 _HEADER = struct.Struct("iIII")

@@ -10,9 +10,9 @@ from typing import Any
 from tests.deployers.shop import SHOP, SMOKE, digest, free_port, until
 from tta_tasks.protocols import Release, ReleaseRequest
 from workers.deployers.local import LocalDeployer
-from workers.deployers.serving.front import Front
-from workers.deployers.serving.plan import Files
-from workers.deployers.site import Site
+from workers.deployers.release_store import Site
+from workers.deployers.serving.client import Front
+from workers.deployers.serving.states import Files
 from workers.sandbox import detect_sandbox
 
 

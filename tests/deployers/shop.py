@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tta_tasks.models import Component, Module
-from workers import build
+from workers.component import wheels
 from workers.sandbox import detect_sandbox
 
 SHOP = Component(name="shop", modules=(Module(name="shop.server", path="src/shop/server.py"),), import_root="src")
@@ -81,7 +81,7 @@ SMOKE = "import sys, urllib.request; sys.exit(urllib.request.urlopen('http://{ad
 
 
 def digest(version: str) -> str:
-    return build.release_digest(version * 64, SHOP)
+    return wheels.release_digest(version * 64, SHOP)
 
 
 class Wheels(dict[str, Path]):
@@ -89,7 +89,7 @@ class Wheels(dict[str, Path]):
 
     def __init__(self, cache: Path, folder: Path) -> None:
         super().__init__()
-        self._built, self._folder = build.Wheels(cache, detect_sandbox()), folder
+        self._built, self._folder = wheels.Wheels(cache, detect_sandbox()), folder
 
     def __missing__(self, version: str) -> Path:
         tree = self._folder / version / "tree"

@@ -22,9 +22,9 @@ from tta_tasks.errors import DeploymentFailed
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.deployers import compose
 from workers.deployers.compose import ComposeDeployer
-from workers.deployers.serving.front import Front
-from workers.deployers.serving.plan import Files
-from workers.deployers.site import Site
+from workers.deployers.release_store import Site
+from workers.deployers.serving.client import Front
+from workers.deployers.serving.states import Files
 from workers.sandbox import PYTHON, detect_sandbox
 
 BASE = os.environ.get("DEPLOYERS_BASE_IMAGE", "python:3.12-slim")

@@ -18,7 +18,7 @@ from tests.deployers.shop import SHOP, digest, until
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.deployers.kubernetes import KubernetesDeployer
-from workers.deployers.site import Site
+from workers.deployers.release_store import Site
 from workers.sandbox import PYTHON, detect_sandbox
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")

@@ -19,7 +19,7 @@ from tests.deployers.shop import Wheels, asking, die, digest, until
 from tta_tasks.errors import DeploymentFailed
 from workers.deployers import local
 from workers.deployers.local import LocalDeployer
-from workers.deployers.serving.plan import split
+from workers.deployers.serving.states import split
 
 
 @pytest.fixture

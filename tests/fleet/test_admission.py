@@ -9,7 +9,7 @@ import pytest
 
 from tests.fleet.test_client import request
 from tta_tasks.models import Status
-from workers.admission import free_bytes
+from workers.process.admission import free_bytes
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet

@@ -23,7 +23,7 @@ import pytest
 
 from tta_tasks.models import Component, GenerationRequest, Module, Status
 from tta_tasks.tasks import generate_tests
-from workers.request import true_end
+from workers.process.celery_request import true_end
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet

@@ -1,4 +1,4 @@
-"""Tasks that are done on the message of another one (tta_tasks/delivery.py), by real workers."""
+"""Tasks that are done on the message of another one (workers/process/delivery.py), by real workers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tta_tasks.celery import app
-from tta_tasks.delivery import QUICK_IN_A_ROW
 from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.models import RunRecord, Status, Target, TaskRecord
+from workers.process.delivery import QUICK_IN_A_ROW
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet

@@ -14,8 +14,8 @@ from tta_tasks.models import Component, GenerationRequest, GenerationResult, Mod
 from tta_tasks.requests import record_of
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from workers import verdicts
-from workers.reconciler import Reconciler
+from workers.process import lost_tasks
+from workers.process.reconciler import Reconciler
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -78,8 +78,8 @@ def test_unreadable_record_ends_no_worker_whose_process_was_lost(
     """What became of its task cannot be written down; that is told, and left to the reconciler."""
     accepted(fleet, valkey, "odd")
     valkey.hset("tta:task:odd", "request", "of another version")
-    verdicts.give_back("odd", "w1", "its process was lost", lost=True)
-    verdicts.end("odd", TtaError("It was revoked."))
+    lost_tasks.give_back("odd", "w1", "its process was lost", lost=True)
+    lost_tasks.end("odd", TtaError("It was revoked."))
     assert caplog.text.count("odd: what became of it was not written down") == 2
 
 

@@ -18,10 +18,10 @@ from tta_tasks.protocols import Limits
 from tta_tasks.settings import Settings, settings
 from workers.openhands import limits
 from workers.openhands.conversations import conversation, prune
-from workers.openhands.jail import Jail
 from workers.openhands.limits import FleetLimits, Waiting
 from workers.openhands.models import LanguageModel, order, registry
 from workers.openhands.outcome import ModelFault
+from workers.openhands.shell import Jail
 from workers.sandbox import detect_sandbox
 
 

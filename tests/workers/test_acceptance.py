@@ -11,13 +11,13 @@ import pytest
 
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
-from workers.acceptance import Acceptance, accept, bench
-from workers.acceptance.seal import Seal
+from workers.acceptance import Acceptance, accept, runner
 from workers.acceptance.selection import cover
 from workers.acceptance.source import TestFile
 from workers.acceptance.static import StaticCheck
+from workers.acceptance.tree_guard import Seal
+from workers.component.suite import run_suite
 from workers.sandbox import ProcessSandbox
-from workers.suite import run_suite
 
 OPS = """\
 _registry = []
@@ -275,7 +275,7 @@ def judged(workspace: Workspace, baseline: SuiteReport) -> Iterator[tuple[Accept
     before = contents(workspace.root)
     candidate = CandidateTests("tests/test_gen.py", source, {"test_half": ("AC1",)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "CASE_TIMEOUT_S", 1.5)
+        patch.setattr(runner, "CASE_TIMEOUT_S", 1.5)
         yield accept(workspace, MODULE, [candidate], baseline=baseline), before
 
 

@@ -20,9 +20,9 @@ from workers.generators.characterize.naming import describe
 from workers.generators.characterize.program.case import Argument, Call, Case, Check
 from workers.generators.characterize.program.examples import Example, from_text
 from workers.generators.characterize.program.infer import kinds_of_annotation, kinds_of_use
-from workers.generators.characterize.program.literal import literal
 from workers.generators.characterize.program.names import Names
 from workers.generators.characterize.program.source import statements
+from workers.generators.characterize.program.source_repr import literal
 from workers.generators.characterize.selection import select
 from workers.sandbox import detect_sandbox
 

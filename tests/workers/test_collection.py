@@ -38,9 +38,9 @@ from tta_tasks.models import (
 )
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack, unpack
-from workers.combination import Choice, settle
-from workers.context import Context
 from workers.stages import collection, deployment, refactoring
+from workers.stages.context import Context
+from workers.stages.merge import Choice, settle
 
 LIMITS = {"max_bytes": 1 << 24, "max_files": 1000}
 MODULE = Module(name="calc", path="calc.py")

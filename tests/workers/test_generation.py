@@ -29,9 +29,9 @@ from tta_tasks.models import (
 from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack
-from workers.context import Context
-from workers.placement import place_tests
+from workers.acceptance.placement import place_tests
 from workers.stages import generation, testing
+from workers.stages.context import Context
 
 MODULE = Module(name="calc", path="calc.py")
 COMPONENT = Component(name="calc", root="packages/calc", modules=(MODULE,), requires_python=">=3.10")

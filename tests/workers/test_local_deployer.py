@@ -15,9 +15,9 @@ import pytest
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Component, Module
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
-from workers.build import Wheels, release_digest
+from workers.component.wheels import Wheels, release_digest
 from workers.deployers.local import LocalDeployer
-from workers.deployers.site import MAX_HISTORY, Site
+from workers.deployers.release_store import MAX_HISTORY, Site
 from workers.deployers.targets import load_target
 from workers.sandbox import detect_sandbox
 

@@ -10,9 +10,9 @@ import pytest
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance import Acceptance, accept
+from workers.component.suite import run_suite
 from workers.probe.mutants import mutants
 from workers.sandbox import ProcessSandbox
-from workers.suite import run_suite
 
 FAULTS = {
     "return a + b": {"return a - b", "return None"},

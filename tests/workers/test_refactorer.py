@@ -10,7 +10,7 @@ import pytest
 
 from tta_tasks.models import Component, Module
 from tta_tasks.protocols import Workspace
-from workers.api import api_breakages
+from workers.component.api_compat import api_breakages
 from workers.refactorers.embedded import EmbeddedRefactorer
 from workers.sandbox import detect_sandbox
 

@@ -9,9 +9,9 @@ import pytest
 
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import Limits, Workspace
-from workers.probing import Surroundings
+from workers.component.probing import Surroundings
+from workers.component.suite import observe_suite, run_suite
 from workers.sandbox import detect_sandbox
-from workers.suite import observe_suite, run_suite
 
 OPS = """\
 def sign(n):

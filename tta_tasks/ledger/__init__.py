@@ -11,7 +11,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>open:<queue>   zset    tasks that have not ended, by the time the reconciler should look after them
     <prefix>running:<queue>  zset  those of them that a worker is doing, by the end of their lease
     <prefix>parked:<queue>   zset  those of them that wait for their time, or for a person (parking.py), since when
-    <prefix>workers:<queue>, window:<queue>  see presence.py
+    <prefix>workers:<queue>, window:<queue>  see worker_registry.py
     <prefix>durations:<component>  hash  module -> how long its tests took to generate, in seconds, bounded
     <prefix>dead           list    tasks that were given up, newest first, bounded
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
@@ -40,12 +40,12 @@ from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import counters, scripts
 from tta_tasks.ledger.acceptance import Acceptance, dumped
 from tta_tasks.ledger.baselines import Baselines
-from tta_tasks.ledger.disk import Disk
+from tta_tasks.ledger.durability import Disk
 from tta_tasks.ledger.parking import Parking
-from tta_tasks.ledger.presence import Presence
-from tta_tasks.ledger.reading import Reader
+from tta_tasks.ledger.pipelining import run_each
+from tta_tasks.ledger.queries import Reader
 from tta_tasks.ledger.records import from_hash
-from tta_tasks.ledger.sending import run_each
+from tta_tasks.ledger.worker_registry import Presence
 from tta_tasks.models import (
     Result,
     RunPlan,

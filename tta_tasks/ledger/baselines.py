@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tta_tasks.connection import translated
-from tta_tasks.ledger.part import Part
+from tta_tasks.ledger.base import Part
 from tta_tasks.models import ModuleCoverage, SuiteReport
 
 #: The field of the suite; no module's path is like it.

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import redis
 
 from tta_tasks.connection import translated
-from tta_tasks.ledger.part import Part
+from tta_tasks.ledger.base import Part
 from tta_tasks.models import Decision, Promotion, TaskRecord
 from tta_tasks.settings import Settings
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from tta_tasks import tracing
 from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
-from workers.acceptance.bench import Bench
-from workers.acceptance.judgement import judge
-from workers.acceptance.seal import Seal
+from workers.acceptance.pipeline import judge
+from workers.acceptance.runner import Bench
+from workers.acceptance.tree_guard import Seal
 
 __all__ = ["Acceptance", "accept"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workers.acceptance.bench import Bench, Trial
-from workers.acceptance.pool import Pool
-from workers.probing import Reach, Surroundings
+from workers.acceptance.candidates import Pool
+from workers.acceptance.runner import Bench, Trial
+from workers.component.probing import Reach, Surroundings
 
 #: How often a run is repeated without what took it down.
 ATTEMPTS = 5

@@ -7,12 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tta_tasks.models import ModuleCoverage
-from workers.acceptance.bench import Bench
-from workers.acceptance.pool import Pool
+from workers.acceptance.candidates import Pool
+from workers.acceptance.runner import Bench
 from workers.acceptance.selection import cover
 from workers.acceptance.trials import Existing
+from workers.component.probing import MutantRun, Reach
 from workers.probe.config import Mutation
-from workers.probing import MutantRun, Reach
 
 #: Most statements of a module that is mutated, and most mutants of it: few enough for the time limit not to decide.
 MOST_STATEMENTS = 2000

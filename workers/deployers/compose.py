@@ -21,13 +21,13 @@ from pydantic import AfterValidator, Field
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Check
 from tta_tasks.protocols import History, Release, ReleaseRequest
+from workers.deployers.backends import Beside, Serving
 from workers.deployers.checks import Health, Reached
 from workers.deployers.commands import Tool
 from workers.deployers.image import Image, provide, prune
+from workers.deployers.release_store import Site
 from workers.deployers.rollout import Checks, Rollout, checked, entered
-from workers.deployers.served import Beside, Serving
-from workers.deployers.serving.plan import Backend
-from workers.deployers.site import Site
+from workers.deployers.serving.states import Backend
 from workers.deployers.targets import Table, absolute
 
 _STATES = "{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}"

@@ -21,8 +21,8 @@ from tta_tasks.protocols import History, Release, ReleaseRequest
 from workers.deployers.checks import Health, Reached, passed, watched
 from workers.deployers.commands import Tool
 from workers.deployers.image import Image, provide, prune
+from workers.deployers.release_store import Site
 from workers.deployers.rollout import Checks, Rollout, checked, entered
-from workers.deployers.site import Site
 from workers.deployers.targets import Table, absolute
 
 #: What a workload is told of its release, and of the deployment that brought it: other workers see it, too.

@@ -17,11 +17,11 @@ from tta_tasks.errors import DeploymentFailed, EnvironmentFailed
 from tta_tasks.models import Check
 from tta_tasks.protocols import History, Release, ReleaseRequest
 from tta_tasks.settings import settings
+from workers.deployers.backends import Beside, Serving
 from workers.deployers.checks import Health, Installed, passed, watched
+from workers.deployers.release_store import Site
 from workers.deployers.rollout import Checks, Ground, Rollout, checked, entered
-from workers.deployers.served import Beside, Serving
-from workers.deployers.serving.plan import Backend
-from workers.deployers.site import Site
+from workers.deployers.serving.states import Backend
 from workers.deployers.targets import Table, absolute
 from workers.environment.installer import Installer
 from workers.environment.interpreters import find_interpreter

@@ -12,7 +12,7 @@ from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Check
 from tta_tasks.protocols import Release, ReleaseRequest
 from workers.deployers.checks import passed, said_of
-from workers.deployers.site import Site, What
+from workers.deployers.release_store import Site, What
 
 Checks = tuple[Check, ...]
 

@@ -14,7 +14,7 @@ from typing import Literal
 from tta_tasks import tracing
 from tta_tasks.models import GateOutcome, Gates, SuiteReport, total_percent
 from tta_tasks.protocols import Workspace
-from workers import tooling
+from workers.component import quality_tools
 from workers.gates import lint, security, types
 from workers.gates.findings import Detect, Finding, ToolFailed, new
 
@@ -101,5 +101,5 @@ class _Compared:
 
 
 def _detected(detect: Detect, workspace: Workspace, added: Sequence[Path]) -> list[Finding]:
-    files = [*tooling.source_files(workspace), *added]
+    files = [*quality_tools.source_files(workspace), *added]
     return list(detect(workspace, files)) if files else []  # with no file named, tools take the whole folder

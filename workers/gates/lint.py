@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tta_tasks.protocols import Workspace
-from workers import tooling
+from workers.component import quality_tools
 from workers.gates.findings import Finding, ToolFailed
 
 #: A test asserts, and compares with the values it expects, whatever else a repository forbids.
@@ -22,13 +22,13 @@ def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
     """
     if not files:
         return  # with no file named, ruff would take the whole folder
-    sources = set(tooling.source_files(workspace))
-    tests = tooling.names(workspace, [file for file in files if file not in sources])
+    sources = set(quality_tools.source_files(workspace))
+    tests = quality_tools.names(workspace, [file for file in files if file not in sources])
     idioms = [f"--extend-per-file-ignores={test}:{rule}" for test in tests for rule in TEST_IDIOMS]
     report = ["--exit-zero", "--output-format", "json"]
-    completed = tooling.ruff(workspace, "check", *report, *idioms, *tooling.names(workspace, files))
+    completed = quality_tools.ruff(workspace, "check", *report, *idioms, *quality_tools.names(workspace, files))
     if not completed.ok:
-        raise ToolFailed(f"{tooling.why_failed(completed)}. Check the repository's configuration of ruff.")
+        raise ToolFailed(f"{quality_tools.why_failed(completed)}. Check the repository's configuration of ruff.")
     for found in json.loads(completed.stdout):
         rule = found["code"] or found.get("name") or "syntax"
         fixable = (found["fix"] or {}).get("applicability") == "safe"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tta_tasks.protocols import Workspace
-from workers import tooling
+from workers.component import quality_tools
 from workers.gates.findings import Finding, ToolFailed
 
 _ERROR = re.compile(
@@ -31,11 +31,10 @@ def detect(workspace: Workspace, _files: Sequence[Path] = ()) -> Iterator[Findin
     Raises:
         ToolFailed: It cannot work, say because of a plugin that is not installed.
     """
-    completed = tooling.run(workspace, _command(workspace), {"MYPYPATH": str(workspace.import_root)})
+    completed = quality_tools.run(workspace, _command(workspace), {"MYPYPATH": str(workspace.import_root)})
     if completed.stopped is not None or completed.returncode not in {0, _FOUND}:
-        raise ToolFailed(
-            f"{tooling.why_failed(completed)}. A mypy among the component's own dependencies for tests would be used."
-        )
+        why = quality_tools.why_failed(completed)
+        raise ToolFailed(f"{why}. A mypy among the component's own dependencies for tests would be used.")
     for error in _ERROR.finditer(completed.stdout):
         yield Finding.at(workspace, error["file"], int(error["line"]), error["rule"] or "error", error["message"])
 
@@ -43,7 +42,7 @@ def detect(workspace: Workspace, _files: Sequence[Path] = ()) -> Iterator[Findin
 def _command(workspace: Workspace) -> list[str | Path]:
     # The component's own mypy, where it has one: it knows its version and plugins.
     own = (workspace.python.parent / "mypy").exists()
-    command = tooling.isolated("mypy", workspace.python if own else None)
+    command = quality_tools.isolated("mypy", workspace.python if own else None)
     command += ["--python-executable", workspace.python, "--config-file", _configuration(workspace) or ""]
     command += ["--cache-dir", os.path.relpath(workspace.scratch / "mypy", workspace.project)]
     command += ["--no-error-summary", "--no-pretty", "--hide-error-context", "--show-error-codes", "--no-color-output"]
@@ -51,12 +50,12 @@ def _command(workspace: Workspace) -> list[str | Path]:
 
 
 def _configuration(workspace: Workspace) -> Path | None:
-    for folder in tooling.folders(workspace):
+    for folder in quality_tools.folders(workspace):
         for name in ("mypy.ini", ".mypy.ini"):
             if (folder / name).is_file():
                 return folder / name
-        if "mypy" in tooling.pyproject_tools(folder):
+        if "mypy" in quality_tools.pyproject_tools(folder):
             return folder / "pyproject.toml"
-        if tooling.has_section(folder / "setup.cfg", "mypy"):
+        if quality_tools.has_section(folder / "setup.cfg", "mypy"):
             return folder / "setup.cfg"
     return None

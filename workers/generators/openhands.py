@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from tta_tasks.errors import EngineFailed
 from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
-from workers.openhands import agents, briefing
+from workers.openhands import agents, prompts
 from workers.openhands.conversations import Conversation, conversation
-from workers.openhands.jail import Jail
+from workers.openhands.shell import Jail
 from workers.openhands.supervision import Brief, changed
 
 #: What pytest takes for a file with tests.
@@ -79,8 +79,8 @@ def _brief(job: GenerationJob, talk: Conversation) -> Brief:
         kind="generation",
         difficulty=_difficulty(job),
         round=job.round,
-        opening=briefing.generation(job, talk.tree, command),
-        feedback=briefing.further(job, talk.tree),
+        opening=prompts.generation(job, talk.tree, command),
+        feedback=prompts.further(job, talk.tree),
         editable=writable,
         writable=writable,
         check=lambda jail: _why_not(job, talk, jail),

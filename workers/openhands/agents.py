@@ -8,7 +8,7 @@ import time
 from tta_tasks.errors import ModelUnavailable, TtaError
 from tta_tasks.protocols import Workspace
 from tta_tasks.settings import settings
-from workers.openhands import jail
+from workers.openhands import shell
 from workers.openhands.conversations import Conversation
 from workers.openhands.installation import VERSION, missing
 from workers.openhands.limits import FleetLimits, Waiting
@@ -29,7 +29,7 @@ def available() -> str:
         return str(error)
     if not models:
         return "no model is configured: set TTA_LLM_MODEL and TTA_LLM_API_KEY, or TTA_MODELS_FILE"
-    return missing() or jail.why_unsafe(detect_sandbox(), unconfined=settings().agents_unconfined)
+    return missing() or shell.why_unsafe(detect_sandbox(), unconfined=settings().agents_unconfined)
 
 
 def version() -> str:

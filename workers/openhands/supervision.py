@@ -15,14 +15,14 @@ from tta_tasks.errors import Cancelled, EngineFailed, TransientError
 from tta_tasks.models import Usage
 from tta_tasks.protocols import Completed, Limits, Workspace
 from tta_tasks.settings import Settings
-from workers import scratch
 from workers.openhands.conversations import Conversation
-from workers.openhands.door import Door
 from workers.openhands.installation import engine_python
-from workers.openhands.jail import MOST_S, Jail
 from workers.openhands.limits import FleetLimits, Waiting
 from workers.openhands.models import LanguageModel
 from workers.openhands.outcome import Outcome, outcome
+from workers.openhands.rpc import Door
+from workers.openhands.shell import MOST_S, Jail
+from workers.sandbox import tempdirs
 
 RUNNER = Path(__file__).with_name("runner.py")
 #: Seconds a runner may take beyond its own time, to come up and to leave.
@@ -97,9 +97,9 @@ class Sitting:
         """
         self._until = time.monotonic() + self.brief.wall_s
         parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
-        scratch.reap(parent)  # of workers that were killed
+        tempdirs.reap(parent)  # of workers that were killed
         answers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
-        with scratch.folder(parent) as folder, Door(folder / "door", answers).opened() as door:
+        with tempdirs.folder(parent) as folder, Door(folder / "door", answers).opened() as door:
             try:
                 done = self._started(door)
             finally:

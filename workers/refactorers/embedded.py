@@ -11,7 +11,7 @@ from pathlib import Path
 from tta_tasks.errors import EngineFailed
 from tta_tasks.models import RefactoringStep
 from tta_tasks.protocols import RefactoringOutcome, Workspace
-from workers import tooling
+from workers.component import quality_tools
 from workers.refactorers import steps
 
 #: Most verifications of one step: when it does not hold as a whole, its halves are tried, and their halves.
@@ -52,7 +52,7 @@ class EmbeddedRefactorer:
 
 def _take(name: str, workspace: Workspace, verify: Callable[[], str]) -> Iterator[RefactoringStep]:
     """Run one step, keep what holds of it, and say what became of it."""
-    files = tooling.source_files(workspace)
+    files = quality_tools.source_files(workspace)
     if not files:  # with no file named, ruff would take the whole folder
         return
     before = _read(files)

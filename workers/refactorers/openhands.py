@@ -10,11 +10,11 @@ from pathlib import Path
 from tta_tasks.models import RefactoringStep
 from tta_tasks.protocols import RefactoringOutcome, Workspace
 from tta_tasks.settings import settings
-from workers import tooling
-from workers.openhands import agents, briefing
+from workers.component import quality_tools
+from workers.openhands import agents, prompts
 from workers.openhands.conversations import Conversation, conversation
-from workers.openhands.jail import Jail
 from workers.openhands.outcome import Outcome
+from workers.openhands.shell import Jail
 from workers.openhands.supervision import Brief, changed
 
 #: How often it may try again when its change does not hold.
@@ -61,7 +61,7 @@ class _Work:
 
     def done(self) -> RefactoringStep:
         """Round after round, until it holds."""
-        names = tooling.names(self.workspace, tooling.source_files(self.workspace))
+        names = quality_tools.names(self.workspace, quality_tools.source_files(self.workspace))
         before = {name: (self.workspace.project / name).read_bytes() for name in names}
         reason = ""
         for round_ in range(1, MOST_ROUNDS + 1):
@@ -83,8 +83,8 @@ class _Work:
             kind="refactoring",
             difficulty=DIFFICULTY,
             round=round_,
-            opening=briefing.refactoring(self.workspace, self.talk.tree, self._command(project)),
-            feedback=briefing.REFUSED.format(reason=reason),
+            opening=prompts.refactoring(self.workspace, self.talk.tree, self._command(project)),
+            feedback=prompts.REFUSED.format(reason=reason),
             editable=tuple(project / name for name in names),
             writable=tuple(dict.fromkeys(_writable(project / name, project) for name in names)),
             check=self._why_not,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tta_tasks.errors import EngineFailed
 from tta_tasks.protocols import Completed, Workspace
-from workers import tooling
+from workers.component import quality_tools
 
 #: For repositories that do not configure ruff: groups whose safe fixes keep behaviour.
 DEFAULT_RULES = ("F", "I", "UP", "SIM", "C4", "PIE", "RET", "PERF", "B")
@@ -36,15 +36,15 @@ class Done:
 
 def modernise(workspace: Workspace, files: Sequence[Path]) -> Done:
     """Write in the style of the oldest Python the component supports."""
-    oldest = tooling.minimal_python(workspace)
+    oldest = quality_tools.minimal_python(workspace)
     if oldest is None:
         return Done(idle="the component supports Python 2")
     flag = "--py3-plus" if oldest < (3, 6) else f"--py3{oldest[1]}-plus"
     # What might be looked at while the program runs stays as it is.
     keep = ["--keep-runtime-typing", "--keep-percent-format", "--keep-mock"]
     _require(
-        tooling.python_tool(
-            workspace, "pyupgrade", flag, *keep, "--exit-zero-even-if-changed", *tooling.names(workspace, files)
+        quality_tools.python_tool(
+            workspace, "pyupgrade", flag, *keep, "--exit-zero-even-if-changed", *quality_tools.names(workspace, files)
         )
     )
     return Done()
@@ -52,29 +52,31 @@ def modernise(workspace: Workspace, files: Sequence[Path]) -> Done:
 
 def fix(workspace: Workspace, files: Sequence[Path]) -> Done:
     """Apply the safe fixes of ruff's rules."""
-    options = [] if tooling.ruff_configured(workspace) else _default_rules(workspace)
+    options = [] if quality_tools.ruff_configured(workspace) else _default_rules(workspace)
     fixing = ["--fix-only", "--no-unsafe-fixes", "--show-fixes"]
-    completed = _require(tooling.ruff(workspace, "check", *fixing, *options, *tooling.names(workspace, files)))
+    completed = _require(
+        quality_tools.ruff(workspace, "check", *fixing, *options, *quality_tools.names(workspace, files))
+    )
     return Done(fixes=_counted(workspace, completed.stdout + completed.stderr))
 
 
 def format(workspace: Workspace, files: Sequence[Path]) -> Done:  # noqa: A001 - a step's name; `ruff format`
     """Format, where the repository has it done anyway."""
     style = _black(workspace)
-    options = _target(workspace) if not tooling.ruff_configured(workspace) else []
+    options = _target(workspace) if not quality_tools.ruff_configured(workspace) else []
     if style is not None:
         options = [*options, *style]
     elif not _formatted_by_ruff(workspace):
         share = _share_changed(workspace, files, options)
         if share > NEARLY_FORMATTED:
             return Done(idle=f"no formatter is configured, and {share:.0%} of the lines would change")
-    _require(tooling.ruff(workspace, "format", *options, *tooling.names(workspace, files)))
+    _require(quality_tools.ruff(workspace, "format", *options, *quality_tools.names(workspace, files)))
     return Done()
 
 
 def _default_rules(workspace: Workspace) -> list[str]:
     rules = list(DEFAULT_RULES)
-    oldest = tooling.minimal_python(workspace)
+    oldest = quality_tools.minimal_python(workspace)
     if oldest is None or oldest < (3, 7):
         rules.remove("UP")  # ruff knows no older Python
     # Imports of a package's __init__ are there to be imported from it.
@@ -82,22 +84,22 @@ def _default_rules(workspace: Workspace) -> list[str]:
 
 
 def _target(workspace: Workspace) -> list[str]:
-    oldest = max(tooling.minimal_python(workspace) or (3, 7), (3, 7))
+    oldest = max(quality_tools.minimal_python(workspace) or (3, 7), (3, 7))
     return ["--target-version", f"py3{oldest[1]}"]
 
 
 def _formatted_by_ruff(workspace: Workspace) -> bool:
     return any(
-        "format" in tooling.pyproject_tools(folder).get("ruff", {})
-        or tooling.names_hook(folder, "ruff-format", "black")
-        or any("format" in tooling.tables(folder / name) for name in ("ruff.toml", ".ruff.toml"))
-        for folder in tooling.folders(workspace)
+        "format" in quality_tools.pyproject_tools(folder).get("ruff", {})
+        or quality_tools.names_hook(folder, "ruff-format", "black")
+        or any("format" in quality_tools.tables(folder / name) for name in ("ruff.toml", ".ruff.toml"))
+        for folder in quality_tools.folders(workspace)
     )
 
 
 def _black(workspace: Workspace) -> list[str] | None:
     """Options of ruff for the nearest configuration of black."""
-    tables = (tooling.pyproject_tools(folder) for folder in tooling.folders(workspace))
+    tables = (quality_tools.pyproject_tools(folder) for folder in quality_tools.folders(workspace))
     black: Mapping[str, Any] | None = next((table["black"] for table in tables if "black" in table), None)
     if black is None:
         return None
@@ -111,7 +113,9 @@ def _black(workspace: Workspace) -> list[str] | None:
 
 def _share_changed(workspace: Workspace, files: Sequence[Path], options: Sequence[str]) -> float:
     """The share of lines that formatting would change, 0 to 1."""
-    diff = tooling.ruff(workspace, "format", "--diff", *options, *tooling.names(workspace, files)).stdout.splitlines()
+    diff = quality_tools.ruff(
+        workspace, "format", "--diff", *options, *quality_tools.names(workspace, files)
+    ).stdout.splitlines()
     changed = max(sum(line.startswith(sign) and not line.startswith(sign * 3) for line in diff) for sign in "+-")
     lines = sum(file.read_bytes().count(b"\n") for file in files)
     return changed / max(lines, 1)
@@ -133,4 +137,4 @@ def _require(completed: Completed) -> Completed:
     unreadable = completed.returncode == _UNREADABLE and "ruff failed" not in completed.stderr
     if completed.ok or (completed.stopped is None and unreadable):
         return completed
-    raise EngineFailed(f"{tooling.why_failed(completed)}.")
+    raise EngineFailed(f"{quality_tools.why_failed(completed)}.")

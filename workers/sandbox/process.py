@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
-from workers import scratch
+from workers.sandbox import tempdirs
 from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, View
 from workers.sandbox.supervisor import Supervisor, Tail
 
@@ -47,7 +47,7 @@ def reap() -> int:
     Raises:
         SandboxError: There is no place for such folders.
     """
-    return scratch.reap(_folders())
+    return tempdirs.reap(_folders())
 
 
 class ProcessSandbox:
@@ -97,7 +97,7 @@ class ProcessSandbox:
             raise SandboxError(f"The sandbox is to open {absent[0]} to a command, but there is no such path.")
         command = tuple(map(str, argv))
         started = time.monotonic()
-        with scratch.folder(_folders()) as temporary:
+        with tempdirs.folder(_folders()) as temporary:
             view = View(
                 temporary=temporary,
                 writable=tuple(map(_absolute, writable)),

@@ -22,9 +22,9 @@ from tta_tasks.models import (
     total_percent,
 )
 from workers import gates
-from workers.combination import REFACTORING, Choice, Combination, settle
-from workers.context import Context
-from workers.suite import run_suite
+from workers.component.suite import run_suite
+from workers.stages.context import Context
+from workers.stages.merge import REFACTORING, Choice, Combination, settle
 
 #: Least-covered modules named in a hint.
 MAX_NAMED = 3

@@ -16,9 +16,9 @@ from tta_tasks.models import (
     Status,
 )
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
-from workers.build import Wheels, release_digest
-from workers.context import Context
+from workers.component.wheels import Wheels, release_digest
 from workers.deployers.targets import Environment, load_target
+from workers.stages.context import Context
 
 
 def run(request: DeploymentRequest, context: Context) -> DeploymentResult:

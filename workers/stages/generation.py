@@ -22,10 +22,10 @@ from tta_tasks.models import (
 )
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
 from workers.acceptance import Acceptance, accept
-from workers.context import Context
-from workers.finish import in_own_style, unite
-from workers.placement import place_tests
-from workers.suite import run_suite
+from workers.acceptance.formatting import in_own_style, unite
+from workers.acceptance.placement import place_tests
+from workers.component.suite import run_suite
+from workers.stages.context import Context
 
 #: How often one engine is asked, and the share of its time that the first rounds get.
 MOST_ROUNDS = 3

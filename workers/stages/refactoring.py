@@ -9,9 +9,9 @@ from tta_tasks import patches, plugins, tracing
 from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
 from tta_tasks.protocols import Refactorer, RefactoringOutcome, Workspace
-from workers import tooling
-from workers.context import Context
-from workers.verification import Verification
+from workers.component import quality_tools
+from workers.stages.context import Context
+from workers.stages.verification import Verification
 
 #: What ``auto`` stands for: the first that can work here.
 ORDER = ("openhands", "embedded")
@@ -78,4 +78,4 @@ def _baseline(request: RefactoringRequest, context: Context) -> SuiteReport | No
 
 
 def _sources(workspace: Workspace) -> list[str]:
-    return [file.relative_to(workspace.root).as_posix() for file in tooling.source_files(workspace)]
+    return [file.relative_to(workspace.root).as_posix() for file in quality_tools.source_files(workspace)]

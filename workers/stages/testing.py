@@ -5,8 +5,8 @@ from __future__ import annotations
 from tta_tasks.errors import Cancelled
 from tta_tasks.models import ErrorInfo, Status, SuiteReport, TestingRequest, TestingResult
 from tta_tasks.protocols import Workspace
-from workers.context import Context
-from workers.suite import run_suite
+from workers.component.suite import run_suite
+from workers.stages.context import Context
 
 
 def run(request: TestingRequest, context: Context) -> TestingResult:

@@ -31,7 +31,7 @@ from tta_tasks.protocols import History, Release, ReleaseRequest
 from tta_tasks.requests import RESULTS
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
-from workers.build import release_digest
+from workers.component.wheels import release_digest
 
 #: What every collection puts together.
 TREE = "1" * 64

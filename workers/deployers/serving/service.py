@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits, Sandbox
-from workers.deployers.serving.plan import Backend, Seen
+from workers.deployers.serving.states import Backend, Seen
 
 #: Seconds before a service is started again, doubled each time; one that ran for the second is given a new start.
 AGAIN_S, STEADY_S = 0.5, 60.0

@@ -21,16 +21,16 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from . import otherwhen
+from . import clock_shift
+from .assertions import Observer
+from .call_graph import private_lines
 from .case import Case
 from .explore import Budget, Explorer
 from .guard import Guard
-from .harvest import Harvest
 from .mutate import Mutator
 from .names import Names
-from .observe import Observer
-from .reach import private_lines
 from .runner import Runner
+from .seed_inputs import Harvest
 from .sequences import search_sequences
 from .targets import Target, discover
 from .tracer import all_codes, tracer_for
@@ -101,7 +101,7 @@ def run(path: Path) -> None:
     faulthandler.enable()
     journal = Journal(folder / "journal")
     if job.shifted:
-        otherwhen.shift()
+        clock_shift.shift()
     guard = Guard(home)
     guard.install()
     leave = guard.leave

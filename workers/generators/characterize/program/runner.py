@@ -19,10 +19,10 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
+from .assertions import Observer
 from .case import HEAD, RESULT, Call, Case, Check
 from .guard import Denied, Guard, TooSlow
 from .names import Names
-from .observe import Observer
 from .source import SAMPLE, statements
 from .state import ModuleState
 from .tracer import Tracer

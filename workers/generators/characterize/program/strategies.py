@@ -11,8 +11,8 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies
 
-from .literal import literal
 from .names import Names
+from .source_repr import literal
 
 #: Longest value worth showing to a reader.
 _MAX_LENGTH = 60

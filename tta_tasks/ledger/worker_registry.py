@@ -1,0 +1,66 @@
+"""Which workers there are, and how much of a run they can have in hand.
+
+<prefix>workers:<queue>  zset    "<slots> <node name>" of the workers on it, by when they are due to be heard of again
+<prefix>window:<queue>   string  how many messages of one run may be in the queue at a time
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import cast
+
+import redis
+
+from tta_tasks.connection import translated
+from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.scripts import MIN_WINDOW
+from tta_tasks.settings import Settings
+
+
+class Presence(Part):
+    """The workers of one installation.
+
+    Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
+
+    Args:
+        client: The ledger's Redis.
+        settings: How this process is set up.
+        lease_s: How long a worker counts as there without a sign of life, in seconds.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings, lease_s: float) -> None:
+        super().__init__(client, settings)
+        self._lease_s = lease_s
+
+    def present(self, worker: str, queues: Iterable[str], slots: int) -> None:
+        """Record that ``worker`` takes tasks of ``queues``, ``slots`` at once, and will say so again within a lease."""
+        now = time.time()
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zremrangebyscore(self._key(queue), "-inf", now)
+                pipe.zadd(self._key(queue), {f"{slots} {worker}": now + self._lease_s})
+                pipe.expire(self._key(queue), self._settings.retention_s)
+            pipe.execute()
+
+    def absent(self, worker: str, queues: Iterable[str], slots: int) -> None:
+        """Record that ``worker`` takes no more tasks."""
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zrem(self._key(queue), f"{slots} {worker}")
+            pipe.execute()
+
+    def widen(self, queues: Iterable[str], within_s: float) -> None:
+        """Let a run have twice as many messages in each queue as its workers have slots; for ``within_s`` seconds."""
+        names, now = list(queues), time.time()
+        with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
+            for queue in names:
+                pipe.zrangebyscore(self._key(queue), now, "+inf")
+            found = cast("list[list[bytes]]", pipe.execute())
+            for queue, workers in zip(names, found, strict=True):
+                slots = sum(int(worker.partition(b" ")[0]) for worker in workers)
+                pipe.set(f"{self._prefix}window:{queue}", max(MIN_WINDOW, 2 * slots), ex=max(1, int(within_s)))
+            pipe.execute()
+
+    def _key(self, queue: str) -> str:
+        return f"{self._prefix}workers:{queue}"

@@ -1,0 +1,109 @@
+"""Candidate files on the tree, run in every way that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tta_tasks.models import Module
+from tta_tasks.protocols import Workspace
+from workers.acceptance.tree_guard import Seal
+from workers.component.probing import CALM, Case, MutantRun, Probed, Surroundings, run_probe
+from workers.probe.config import Config, Mutation
+
+#: Seconds a single generated test may take.
+CASE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the candidates."""
+
+    probed: Probed
+    #: Files other than the candidates that were changed; they are back as they were.
+    changed: tuple[str, ...]
+
+
+class Bench:
+    """Runs candidate files in a sealed tree.
+
+    Args:
+        workspace: Where.
+        module: What they test.
+        seal: Of the workspace's tree.
+    """
+
+    def __init__(self, workspace: Workspace, module: Module, seal: Seal) -> None:
+        self.workspace = workspace
+        self.module = module
+        self.seal = seal
+        self._project = workspace.project.resolve()
+
+    @property
+    def module_file(self) -> Path:
+        """The module under test."""
+        return self.workspace.project / self.module.path
+
+    def alone(self, files: Mapping[str, str]) -> Trial:
+        """Each test in a process of its own, watched for what it leaves and what it executes."""
+        config = Config(
+            mode="isolate",
+            args=sorted(files),
+            measure=self._measured(),
+            focus=str(self.module_file),
+            modules=[module.name for module in self.workspace.component.modules],
+            watch=[str(self.workspace.root)],
+            case_timeout_s=CASE_TIMEOUT_S,
+        )
+        return self._run(files, config)
+
+    def together(
+        self, files: Mapping[str, str], around: Surroundings, without: Collection[str], beside: Collection[str] = ()
+    ) -> Trial:
+        """All in one process, or all tests in the folders ``beside``; measures the module test by test."""
+        config = Config(
+            mode="suite",
+            args=_arguments(files, beside),
+            measure=self._measured(),
+            contexts=True,
+            seed=around.seed,
+            deselect=sorted(without),
+        )
+        return self._run(files, config, around)
+
+    def mutants(
+        self, files: Mapping[str, str], without: Collection[str], beside: Collection[str], plan: Mutation
+    ) -> tuple[MutantRun, ...]:
+        """Which tests notice which faults."""
+        config = Config(mode="mutate", args=_arguments(files, beside), deselect=sorted(without), mutation=plan)
+        return self._run(files, config).probed.mutants
+
+    def path_of(self, case: Case) -> str:
+        """The file of a test, relative to the project."""
+        return _relative(case.file, self._project)
+
+    def _measured(self) -> dict[str, str]:
+        return {self.module.path: str(self.module_file)}
+
+    def _run(self, files: Mapping[str, str], config: Config, around: Surroundings = CALM) -> Trial:
+        self.seal.restore()
+        for name, source in files.items():
+            path = self.workspace.project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        probed = run_probe(self.workspace, config, around)
+        written = {(self.workspace.project / name).relative_to(self.workspace.root).as_posix() for name in files}
+        changed = self.seal.changes(but=written)
+        return Trial(probed, tuple(changed))
+
+
+def _arguments(files: Collection[str], beside: Collection[str]) -> list[str]:
+    # Never a folder and a file in it: pytest 8 then leaves out the rest of the folder.
+    return sorted(beside or files)
+
+
+@lru_cache(maxsize=1024)
+def _relative(file: str, project: Path) -> str:
+    return Path(file).resolve().relative_to(project).as_posix()

@@ -1,0 +1,1 @@
+"""The component under work: its files, its suite, its tools, its wheel."""

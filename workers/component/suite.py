@@ -1,0 +1,147 @@
+"""A component's own tests, run in its own environment, with coverage.
+
+The repository's pytest configuration is honoured, less what disturbs the measurement (``--cov``, ``-n``, random order,
+reruns, ``-x``). Coverage is ours: lines and branches of the component's modules, whatever the tests are configured for;
+the repository's exclusions and omissions hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tta_tasks import tracing
+from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
+from tta_tasks.protocols import Limits, Workspace
+from workers.component.probing import CALM, Case, Probed, Surroundings, run_probe
+from workers.probe.config import Config
+
+#: Failures that are told; the rest is counted.
+MOST_FAILURES = 50
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A run of the suite with everything that is known of it."""
+
+    report: SuiteReport
+    cases: Mapping[str, Case]
+    #: Module's path -> node id -> lines executed; only with contexts.
+    contexts: Mapping[str, Mapping[str, frozenset[int]]]
+
+
+@tracing.step("suite")
+def run_suite(
+    workspace: Workspace,
+    *,
+    paths: Sequence[str] | None = None,
+    coverage: bool = True,
+    seed: int | None = None,
+    hash_seed: str = "0",
+    timezone: str = "UTC",
+    limits: Limits | None = None,
+    deselect: Sequence[str] = (),
+) -> SuiteReport:
+    """Run the component's tests to their end, whatever they do.
+
+    Args:
+        workspace: Where.
+        paths: Files, folders or node ids relative to the project; ``None``: the component's tests. Where
+            their folder does not exist there are none, which is green.
+        coverage: Whether to measure the component's modules.
+        seed: Shuffles the tests; ``None`` keeps their order.
+        hash_seed: ``PYTHONHASHSEED``.
+        timezone: ``TZ``.
+        limits: Bounds of the whole run; without, those of the workspace.
+        deselect: Node ids to leave out.
+
+    Raises:
+        SandboxError: The interpreter cannot be started.
+    """
+    surroundings = Surroundings(hash_seed, timezone, seed)
+    run = observe_suite(
+        workspace, paths=paths, coverage=coverage, around=surroundings, limits=limits, deselect=deselect
+    )
+    return run.report
+
+
+def observe_suite(
+    workspace: Workspace,
+    *,
+    paths: Sequence[str] | None = None,
+    coverage: bool = True,
+    contexts: bool = False,
+    around: Surroundings = CALM,
+    limits: Limits | None = None,
+    deselect: Sequence[str] = (),
+) -> SuiteRun:
+    """As :func:`run_suite`, with the single tests and, on demand, what each executed."""
+    config = Config(
+        mode="suite",
+        args=_arguments(workspace, paths),
+        deselect=list(deselect),
+        measure=module_files(workspace) if coverage else {},
+        contexts=contexts,
+        seed=around.seed,
+    )
+    probed = run_probe(workspace, config, around, limits)
+    return SuiteRun(_report(workspace.component, probed), probed.cases, _contexts(probed.coverage))
+
+
+def module_files(workspace: Workspace) -> dict[str, str]:
+    """The component's modules: path relative to the project -> absolute path."""
+    return {module.path: str(workspace.project / module.path) for module in workspace.component.modules}
+
+
+def _arguments(workspace: Workspace, paths: Sequence[str] | None) -> list[str]:
+    if paths is None:
+        paths = [workspace.component.tests] if workspace.tests.exists() else []
+    return list(paths)
+
+
+def _report(component: Component, probed: Probed) -> SuiteReport:
+    outcomes = [case.outcome for case in probed.cases.values()]
+    return SuiteReport(
+        passed=outcomes.count("passed"),
+        failed=outcomes.count("failed"),
+        errors=outcomes.count("error") + len(probed.collect_errors),
+        skipped=outcomes.count("skipped"),
+        failures=tuple(_failures(probed))[:MOST_FAILURES],
+        coverage=tuple(_coverage(component, probed.coverage)),
+        duration_s=probed.duration_s,
+        aborted=probed.aborted,
+    )
+
+
+def _failures(probed: Probed) -> Iterable[TestFailure]:
+    for file, message in probed.collect_errors.items():
+        yield TestFailure(id=file, message=message)
+    for case in probed.cases.values():
+        if case.outcome in {"failed", "error"}:
+            yield TestFailure(id=case.id, message=case.message)
+
+
+def _coverage(component: Component, figures: Mapping[str, Mapping[str, Any]]) -> Iterable[ModuleCoverage]:
+    return (module_coverage(module.path, figures[module.path]) for module in component.modules if figures)
+
+
+def module_coverage(path: str, figures: Mapping[str, Any]) -> ModuleCoverage:
+    """The probe's figures as a model; a module that does not parse is wholly uncovered."""
+    if "broken" in figures:
+        return ModuleCoverage(
+            path=path, statements=figures["broken"], covered_statements=0, branches=0, covered_branches=0
+        )
+    return ModuleCoverage(path=path, **{name: value for name, value in figures.items() if name != "contexts"})
+
+
+def _contexts(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, frozenset[int]]]:
+    return {path: _lines_by_test(module.get("contexts", {})) for path, module in figures.items()}
+
+
+def _lines_by_test(contexts: Mapping[str, Sequence[str]]) -> dict[str, frozenset[int]]:
+    lines: dict[str, set[int]] = {}
+    for line, tests in contexts.items():
+        for test in tests:
+            lines.setdefault(test, set()).add(int(line))
+    return {test: frozenset(found) for test, found in lines.items()}
