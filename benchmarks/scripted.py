@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
     AcceptedTest,
@@ -22,7 +23,6 @@ from tta_tasks.models import (
     TaskRecord,
     TestingRequest,
 )
-from tta_tasks.requests import RESULTS
 
 #: Module names, and a component's for its other stages: ``m12-0.30`` takes 0.30 s.
 SEPARATOR = "-"
@@ -48,7 +48,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         if seconds:
             time.sleep(seconds)
     content = _content(task, ledger) if request.component.name.startswith(MEASURED) else {}
-    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **content})
+    return kind_of(request).result.model_validate({"status": Status.COMPLETED, **content})
 
 
 def _content(task: TaskRecord, ledger: Ledger) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from orchestrator import project, spec
 from orchestrator.cli import main
 from orchestrator.report import Report
-from tta_tasks import errors, models, queues
+from tta_tasks import errors, models
+from tta_tasks.kinds import KINDS
 from tta_tasks.models import Priority
 from tta_tasks.queues import transport_priority
 from tta_tasks.settings import Settings
@@ -252,11 +253,17 @@ def _texts(package: Path) -> Iterator[str]:
 
 
 def test_queues_and_priorities_are_those_of_the_reference() -> None:
-    """``queues.md`` has each queue with its task, and each priority with its numbers."""
+    """``queues.md`` has each kind of task as the table of kinds has it, and each priority with its numbers."""
     rows = _rows(REFERENCE / "queues.md")
-    assert {queue: rows[queue][1].strip("`") for queue in queues.NAMES} == {
-        queue: task for task, queue in queues.ROUTES.items()
-    }
+    for kind in KINDS:
+        queue, task, request, result, *flags = (cell.strip("`") for cell in rows[kind.queue])
+        assert (queue, task) == (kind.queue, kind.task)
+        assert (request, result) == (kind.request.__name__, kind.result.__name__)
+        assert flags == [
+            "goes on" if kind.optional else "stops",
+            "yes" if kind.cached else "no",
+            str(kind.retry.max_retries),
+        ]
     for priority in Priority:
         shown = [cell.partition(" ")[0] for cell in rows[priority][1:3]]
         assert shown == [str(transport_priority(priority, transport)) for transport in ("redis", "amqp")]

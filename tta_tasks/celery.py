@@ -8,8 +8,9 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 
 from tta_tasks import tls
+from tta_tasks.kinds import TASK_ROUTES, longest_s
 from tta_tasks.models import Priority
-from tta_tasks.queues import NAMES, REDIS_STEPS, TASK_ROUTES, queues_on, transport_priority
+from tta_tasks.queues import NAMES, REDIS_STEPS, queues_on, transport_priority
 from tta_tasks.settings import Settings, settings
 
 #: How often a worker looks for messages on Redis that nobody has renewed, in seconds.
@@ -53,7 +54,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Longer than any run: with a shorter one, a chord's body would never be called.
         "result_chord_expires": settings.retention_s,
         "result_extended": False,
-        "task_queues": queues_on(settings.transport, ack_within_s=settings.task_timeout_s + settings.task_grace_s + 60),
+        "task_queues": queues_on(settings.transport, ack_within_s=longest_s(settings) + 60),
         "task_routes": TASK_ROUTES,
         "task_default_queue": NAMES[0],
         "task_create_missing_queues": False,

@@ -552,6 +552,10 @@ class TaskRecord(Model):
     #: What a person calls it: ``generate calculator.parser``.
     label: str
     queue: str
+    #: Whether its run goes on, and may complete, when it fails.
+    optional: bool = False
+    #: Whether preconditions are checked before it begins.
+    gated: bool = False
     priority: Priority
     status: Status = Status.QUEUED
     #: The latest thing it said of itself while running.
@@ -631,8 +635,7 @@ class RunRecord(Model):
             return ongoing(task.status for task in self.tasks)
         if self.cancelled:
             return Status.CANCELLED
-        optional = {Stage.GENERATION, Stage.REFACTORING}
-        deciding = [task for task in self.tasks if task.stage not in optional]
+        deciding = [task for task in self.tasks if not task.optional]
         return Status.COMPLETED if all(task.status is Status.COMPLETED for task in deciding) else Status.FAILED
 
 

@@ -1,4 +1,4 @@
-"""Queues, priorities and routing.
+"""Queues and priorities; which task goes to which queue is in :mod:`tta_tasks.kinds`.
 
 A queue a kind of work, so that fleets scale apart; inside each, four named priorities. Code only ever says the name:
 :func:`transport_priority` alone knows what a broker makes of it.
@@ -26,16 +26,6 @@ NAMES = (TESTING, OPENHANDS, REFACTORING, COLLECTION, DEPLOYMENT)
 #: Within a priority a worker empties its queues in this order: what ends a run before what begins one, and generation,
 #: of which there is most, last.
 BY_URGENCY = (DEPLOYMENT, COLLECTION, TESTING, REFACTORING, OPENHANDS)
-
-#: Declared task -> queue.
-ROUTES: dict[str, str] = {
-    "tta_tasks.run_tests": TESTING,
-    "tta_tasks.generate_tests": OPENHANDS,
-    "tta_tasks.refactor": REFACTORING,
-    "tta_tasks.collect": COLLECTION,
-    "tta_tasks.deploy": DEPLOYMENT,
-}
-TASK_ROUTES = {task: {"queue": queue} for task, queue in ROUTES.items()}
 
 #: Redis keeps one list a step and empties the lowest first (0 is the most urgent, and what an unset priority means).
 REDIS_STEPS = (0, 3, 6, 9)

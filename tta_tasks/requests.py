@@ -3,43 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from tta_tasks.errors import TransientError, TtaError
-from tta_tasks.models import (
-    AnyRequest,
-    CollectionResult,
-    DeploymentRequest,
-    DeploymentResult,
-    ErrorInfo,
-    GenerationRequest,
-    GenerationResult,
-    Priority,
-    RefactoringResult,
-    Result,
-    Stage,
-    Status,
-    TaskRecord,
-    TestingResult,
-)
-from tta_tasks.queues import ROUTES
-
-#: Kind of request -> name of the declared task that carries it out.
-TASKS: Final[dict[str, str]] = {
-    "testing": "tta_tasks.run_tests",
-    "generation": "tta_tasks.generate_tests",
-    "refactoring": "tta_tasks.refactor",
-    "collection": "tta_tasks.collect",
-    "deployment": "tta_tasks.deploy",
-}
-#: Kind of request -> what its result is.
-RESULTS: Final[dict[str, type[Result]]] = {
-    "testing": TestingResult,
-    "generation": GenerationResult,
-    "refactoring": RefactoringResult,
-    "collection": CollectionResult,
-    "deployment": DeploymentResult,
-}
+from tta_tasks.kinds import kind_of
+from tta_tasks.models import AnyRequest, ErrorInfo, Priority, Result, Status, TaskRecord
 
 
 def record_of(
@@ -58,14 +25,16 @@ def record_of(
         deadline: Epoch seconds; not done by then, it ends as failed.
         submitted_at: Epoch seconds, one time for all that is handed in together; by default now.
     """
-    name = TASKS[request.kind]
+    kind = kind_of(request)
     return TaskRecord(
         id=task_id,
         run_id=request.run_id,
-        name=name,
-        stage=_stage(request),
-        label=_label(request),
-        queue=ROUTES[name],
+        name=kind.task,
+        stage=kind.stage(request),
+        label=kind.label(request),
+        queue=kind.queue,
+        optional=kind.optional,
+        gated=kind.gated,
         priority=priority,
         submitted_at=time.time() if submitted_at is None else submitted_at,
         deadline=deadline,
@@ -84,20 +53,4 @@ def failed(request: AnyRequest, error: BaseException, status: Status = Status.FA
         )
     else:
         info = ErrorInfo(type=type(error).__name__, message=str(error) or type(error).__name__)
-    return RESULTS[request.kind](status=status, error=info)
-
-
-def _stage(request: AnyRequest) -> Stage:
-    if isinstance(request, DeploymentRequest):
-        return Stage.STAGING if request.environment == Stage.STAGING else Stage.PRODUCTION
-    return Stage(request.kind)
-
-
-def _label(request: AnyRequest) -> str:
-    match request:
-        case GenerationRequest():
-            return f"generate {request.module.name}"
-        case DeploymentRequest():
-            return f"roll back {request.environment}" if request.back_to else f"deploy to {request.environment}"
-        case _:
-            return {"testing": "test", "refactoring": "refactor", "collection": "collect"}[request.kind]
+    return kind_of(request).result(status=status, error=info)

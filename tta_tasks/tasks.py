@@ -9,12 +9,13 @@ Their bodies are thin: what a worker does with a task's message is found by entr
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from celery import Task
 
 from tta_tasks import plugins
 from tta_tasks.celery import app
+from tta_tasks.kinds import KINDS, TaskKind
 
 
 class Deliver(Protocol):
@@ -24,45 +25,24 @@ class Deliver(Protocol):
         """Take ``task`` from its message to its end in the ledger; answer where that is."""
 
 
-def _deliver(task: Task[..., Any], request: dict[str, Any] | None) -> dict[str, str]:
-    return cast("Deliver", plugins.load(plugins.WORKER, "deliver"))(task, request)
+def _declare(kind: TaskKind) -> Task[..., Any]:
+    @app.task(name=kind.task, bind=True)
+    def deliver(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
+        return cast("Deliver", plugins.load(plugins.WORKER, "deliver"))(self, request)
+
+    return deliver
 
 
-@app.task(name="tta_tasks.run_tests", bind=True)
-def run_tests(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
-    """Run a component's tests and measure their coverage (:class:`~tta_tasks.models.TestingRequest`)."""
-    return _deliver(self, request)
+#: Kind of request -> the task that carries it out.
+DECLARED: Final = {kind.name: _declare(kind) for kind in KINDS}
 
-
-@app.task(name="tta_tasks.generate_tests", bind=True)
-def generate_tests(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
-    """Write the missing tests of one module (:class:`~tta_tasks.models.GenerationRequest`)."""
-    return _deliver(self, request)
-
-
-@app.task(name="tta_tasks.refactor", bind=True)
-def refactor(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
-    """Refactor a component (:class:`~tta_tasks.models.RefactoringRequest`)."""
-    return _deliver(self, request)
-
-
-@app.task(name="tta_tasks.collect", bind=True)
-def collect(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
-    """Combine and verify what the others made (:class:`~tta_tasks.models.CollectionRequest`)."""
-    return _deliver(self, request)
-
-
-@app.task(name="tta_tasks.deploy", bind=True)
-def deploy(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
-    """Release a collected tree to one environment (:class:`~tta_tasks.models.DeploymentRequest`)."""
-    return _deliver(self, request)
-
-
-#: The task that carries out each kind of request.
-DECLARED: dict[str, Task[..., Any]] = {
-    "testing": run_tests,
-    "generation": generate_tests,
-    "refactoring": refactor,
-    "collection": collect,
-    "deployment": deploy,
-}
+#: Runs a component's tests and measures their coverage (:class:`~tta_tasks.models.TestingRequest`).
+run_tests = DECLARED["testing"]
+#: Writes the missing tests of one module (:class:`~tta_tasks.models.GenerationRequest`).
+generate_tests = DECLARED["generation"]
+#: Refactors a component (:class:`~tta_tasks.models.RefactoringRequest`).
+refactor = DECLARED["refactoring"]
+#: Combines and verifies what the others made (:class:`~tta_tasks.models.CollectionRequest`).
+collect = DECLARED["collection"]
+#: Releases a collected tree to one environment (:class:`~tta_tasks.models.DeploymentRequest`).
+deploy = DECLARED["deployment"]

@@ -291,9 +291,8 @@ def _failure(record: RunRecord, testing: TestingResult | None, collection: Colle
         return _red(testing.suite)
     if collection and (failed := [gate for gate in collection.gates if gate.outcome == "failed"]):
         return f"Stopped by {_gates(failed)}."
-    optional = {Stage.GENERATION, Stage.REFACTORING}
     for task in record.tasks:
-        if task.status is Status.FAILED and task.stage not in optional:
+        if task.status is Status.FAILED and not task.optional:
             return f"Failed: {task.label}. {_error(task)}".rstrip()
     return "Failed."
 

@@ -11,15 +11,15 @@ from tests.chaos.arena import VISIBILITY_S
 from tta_tasks import publishing
 from tta_tasks.celery import RESTORE_EVERY_S, app
 from tta_tasks.fleet import waiting_at_rabbitmq
+from tta_tasks.kinds import KINDS
 from tta_tasks.queues import NAMES
 from tta_tasks.settings import settings
-from workers.process.delivery import MAX_RETRIES
 
 #: How long a message may be held that nobody needs any more, in seconds. A worker holds a copy that is to be tried
 #: again until it is due, at most 48 s. One whose acknowledgement was lost comes again after the visibility timeout,
 #: when a worker looks, as each does every 5 s; and if one died that was looking, not before its lock has expired. That
 #: took 300 s once, as is kombu's own, and messages were held beyond any patience.
-DRAIN_S = 1.5 * 2**MAX_RETRIES + VISIBILITY_S + 2 * RESTORE_EVERY_S + 10.0
+DRAIN_S = max(kind.retry.longest_s for kind in KINDS) + VISIBILITY_S + 2 * RESTORE_EVERY_S + 10.0
 
 
 def emptied() -> None:

@@ -14,10 +14,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tests.chaos import effects
 from tests.chaos.journal import note
 from tta_tasks.errors import EngineFailed, StoreUnavailable
+from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import CollectionRequest, DeploymentRequest, GenerationRequest, Result, Status, TaskRecord
 from tta_tasks.protocols import Limits
-from tta_tasks.requests import RESULTS
 from workers.sandbox import detect_sandbox
 
 #: Seconds that a long deed takes; longer than the visibility timeout of the suite.
@@ -48,7 +48,7 @@ def _performed(task: TaskRecord, attempt: int, ledger: Ledger) -> Result:
             effects.release(task.id, request.component.name, request.environment, token)
         case _:
             do("short", attempt)
-    return RESULTS[task.request.kind](status=Status.COMPLETED)
+    return kind_of(task.request).result(status=Status.COMPLETED)
 
 
 def do(deed: str, attempt: int) -> None:

@@ -12,10 +12,10 @@ import redis
 from tests.chaos.held import held
 from tests.chaos.load import expected
 from tests.chaos.once import superseded
+from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Status, TaskRecord
 from tta_tasks.queues import NAMES
-from workers.process.delivery import MAX_LOSSES
 
 Entry = dict[str, Any]
 ENDS = frozenset(status.value for status in Status if status.terminal)
@@ -44,7 +44,7 @@ def ended_as_they_must(
             yield f"{task.id} ({deed}) was seen {seen[task.id]} and is {task.status}"
         elif task.status is expected(deed) or (deed == "release" and superseded(task, known)):
             continue
-        elif not (_given_up(task) and starts[task.id] >= MAX_LOSSES):
+        elif not (_given_up(task) and starts[task.id] >= kind_of(task.request).retry.max_losses):
             yield f"{task.id} ({deed}) is {task.status}, not {expected(deed)}: {task.result and task.result.error}"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tta_tasks.models import Priority
-from tta_tasks.queues import NAMES, ROUTES, named_priority, queues_on, transport_priority
-from tta_tasks.tasks import DECLARED
+from tta_tasks.queues import NAMES, named_priority, queues_on, transport_priority
 
 
 @pytest.mark.parametrize(("transport", "descending"), [("redis", False), ("amqp", True)])
@@ -21,12 +20,6 @@ def test_rabbitmq_quorum_levels() -> None:
     """CRITICAL and HIGH are above 4, where a quorum queue's high level begins; the others are not."""
     high = [priority for priority in Priority if transport_priority(priority, "amqp") > 4]
     assert high == [Priority.CRITICAL, Priority.HIGH]
-
-
-def test_every_declared_task_has_a_queue() -> None:
-    """No task falls to a default queue that nobody thought of."""
-    assert {task.name for task in DECLARED.values()} == set(ROUTES)
-    assert set(ROUTES.values()) == set(NAMES)
 
 
 def test_queues_do_not_share_an_exchange() -> None:

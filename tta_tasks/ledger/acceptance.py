@@ -16,7 +16,7 @@ from tta_tasks.queues import list_of
 #: Tasks accepted in one step.
 BATCH: Final = 250
 #: What most tasks have in common, and is sent once for all of a kind.
-KIND: Final = ("run_id", "name", "stage", "queue", "priority", "submitted_at", "deadline")
+KIND: Final = ("run_id", "name", "stage", "queue", "priority", "optional", "gated", "submitted_at", "deadline")
 kind_of: Final = attrgetter(*KIND)
 
 
@@ -60,11 +60,11 @@ class Acceptance:
 
     def _kind(self, *values: Any) -> list[Any]:  # noqa: ANN401 - the values of different fields
         """A kind's queue, list, deadline, message and fields."""
-        fields = {name: value for name, value in zip(KIND, values, strict=True) if value is not None}
+        fields = {name: value for name, value in zip(KIND, values, strict=True) if value not in {None, False}}
         name, queue, priority = fields["name"], fields["queue"], fields["priority"]
         list_ = list_of(self.prefix, queue, priority)
         message = publishing.message_of(name, queue, priority) if self.publishes else ()
-        pairs = [str(part) for pair in fields.items() for part in pair]
+        pairs = [str(int(part) if isinstance(part, bool) else part) for pair in fields.items() for part in pair]
         return [queue, list_, fields.get("deadline", ""), len(message), *message, len(pairs), *pairs]
 
     def _order(self, task_id: str) -> tuple[int, str, str]:

@@ -15,8 +15,9 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import request
 from celery.worker.strategy import default
 
+from tta_tasks.kinds import BY_TASK
 from tta_tasks.models import Status
-from tta_tasks.queues import ROUTES
+from tta_tasks.settings import settings
 from workers.process import lost_tasks
 from workers.process.delivery import UNHEARD
 
@@ -34,10 +35,11 @@ class Request(request.Request):
         # What kombu raises for a channel whose connection was closed under it; unforeseen, it would end the worker.
         self._connection_errors = (*self._connection_errors, AttributeError)  # type: ignore[has-type]
         # Whoever published a message stamped its own limits on it; those of the host that does the work count.
-        self.time_limits = (None, None)
+        kind = BY_TASK.get(self.name)
+        self.time_limits = kind.time_limits(settings()) if kind else (None, None)
         self._request_dict[UNHEARD] = not self._heard  # type: ignore[attr-defined]
         shown: str = self._argsrepr  # type: ignore[has-type]
-        if self.name in ROUTES and "{" in shown:
+        if self.name in BY_TASK and "{" in shown:
             self._argsrepr = UNNAMED
 
     @property
@@ -54,7 +56,7 @@ class Request(request.Request):
         if not self._heard:
             return
         fields |= {"name": self.name, "args": self._argsrepr, "routing_key": self.queue}
-        if type == "task-succeeded" and self.name in ROUTES:
+        if type == "task-succeeded" and self.name in BY_TASK:
             told = true_end(fields["result"])
             if told is None:
                 return  # a copy: the task itself is still to end
@@ -65,13 +67,13 @@ class Request(request.Request):
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's own
         """Free the task of a process that died before its message goes back, or whoever gets it would see it held."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
-        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self.name in ROUTES:
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self.name in BY_TASK:
             lost_tasks.give_back(self.id, self.hostname, "its process was lost", lost=True)
         return super().on_failure(exc_info, *args, **kwargs)
 
     def cancel(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's own
         """End the task because its worker must end; free it, so that the next one may begin it at once."""
-        if self.name in ROUTES:
+        if self.name in BY_TASK:
             lost_tasks.give_back(self.id, self.hostname, "its worker was shut down", lost=False)
         return super().cancel(*args, **kwargs)
 
@@ -82,7 +84,8 @@ class Request(request.Request):
     @property
     def queue(self) -> str:
         """Name of the queue it came from."""
-        return str(self.delivery_info.get("routing_key") or ROUTES.get(self.name, ""))
+        kind = BY_TASK.get(self.name)
+        return str(self.delivery_info.get("routing_key") or (kind.queue if kind else ""))
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery's own

@@ -11,7 +11,6 @@ tasks.
 from __future__ import annotations
 
 import logging
-import random
 import time
 import uuid
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 
 from tta_tasks import plugins, publishing
 from tta_tasks.errors import Cancelled, RecordMissing, RecordUnreadable, TransientError, TtaError, UsageError
+from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import GRACE_S, Begun, Ledger, Move
 from tta_tasks.ledger.records import REQUEST
 from tta_tasks.models import AnyRequest, Promotion, Result, Status, TaskRecord
@@ -32,10 +32,6 @@ from tta_tasks.settings import settings
 
 log = logging.getLogger(__name__)
 
-#: A transient fault is tried again after about 2, 4, 8, ... seconds, at most this often.
-MAX_RETRIES = 5
-#: How often a task may be lost with its worker before it is given up.
-MAX_LOSSES = 3
 #: So many quick tasks of a run in a row, and the next is expected to be quick as well.
 QUICK_IN_A_ROW = 3
 #: For how long a process goes on with other tasks on one message, in seconds; it ends the one it has begun.
@@ -116,7 +112,7 @@ def _go_on(ledger: Ledger, task: Task[..., Any], record: TaskRecord | None) -> N
         began = time.monotonic()
         try:
             result = _performed(ledger, record)
-        except TransientError as error:
+        except kind_of(record.request).retry.retry_on as error:
             # Retries are counted on a message of its own.
             due = time.time() + GRACE_S
             if ledger.requeue(record, f"again: {error.message}", due, worker=worker) is Move.MOVED:
@@ -186,21 +182,23 @@ def _known(
 
 
 def _attempted(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> Result:
+    policy = kind_of(record.request).retry
     try:
         return _performed(ledger, record)
-    except TransientError as error:
-        if task.request.retries < MAX_RETRIES:
+    except policy.retry_on as error:
+        if task.request.retries < policy.max_retries:
             raise _again(ledger, task, record, error) from error
         return failed(record.request, error)
 
 
-def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TransientError) -> Exception:
+def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TtaError) -> Exception:
     """What to raise so that the task is tried again later."""
-    delay = 2 ** (task.request.retries + 1) * random.uniform(0.5, 1.5)  # noqa: S311 - only spreads retries
+    policy = kind_of(record.request).retry
+    delay = policy.delay_s(task.request.retries)
     why, due = f"again in {delay:.0f} s: {error.message}", time.time() + delay + GRACE_S
     if ledger.requeue(record, why, due, worker=task.request.hostname or "") is not Move.MOVED:
         return Ignore()  # it was taken for lost, and another one is doing it, or it was ended
-    return task.retry(countdown=delay, max_retries=MAX_RETRIES, throw=False)
+    return task.retry(countdown=delay, max_retries=policy.max_retries, throw=False)
 
 
 def _finish(
@@ -258,7 +256,7 @@ def _unpromoted(ledger: Ledger, record: TaskRecord) -> Promotion | Result | None
 
 def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
     """Why the work must not be begun once more."""
-    if record.losses < MAX_LOSSES:
+    if record.losses < kind_of(record.request).retry.max_losses:
         return None
     why = f"Given up: its worker was lost {record.losses} times while doing it."
     ledger.bury(record, why)
@@ -272,16 +270,17 @@ def _performed(ledger: Ledger, record: TaskRecord) -> Result:
 
 def _answered(record: TaskRecord, ask: Callable[[], A]) -> A | Result:
     """The worker's answer, or the result that says why there is none."""
+    kind = kind_of(record.request)
     try:
         return ask()
-    except TransientError:
+    except kind.retry.retry_on:
         raise
     except Cancelled as error:
         return failed(record.request, error, Status.CANCELLED)
     except TtaError as error:
         return failed(record.request, error)
     except SoftTimeLimitExceeded:
-        limit = settings().task_timeout_s
+        _, limit = kind.time_limits(settings())
         return failed(record.request, TtaError(f"Ended after {limit} s.", "TTA_TASK_TIMEOUT_S sets the limit."))
     except Exception as error:
         log.exception("%s %s: unexpected fault", record.name, record.id)

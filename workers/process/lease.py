@@ -17,8 +17,9 @@ from celery import bootsteps
 from celery.worker import state
 
 from tta_tasks.errors import StoreUnavailable
+from tta_tasks.kinds import BY_TASK
 from tta_tasks.ledger import Ledger
-from tta_tasks.queues import NAMES, ROUTES
+from tta_tasks.queues import NAMES
 from tta_tasks.settings import settings
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _hold(worker: str) -> None:
     while True:
         time.sleep(settings().visibility_timeout_s / 4)
         try:
-            ledger.renew([(request.id, ROUTES[request.name]) for request in _active()], worker)
+            ledger.renew([(request.id, BY_TASK[request.name].queue) for request in _active()], worker)
         except StoreUnavailable as error:
             log.warning("Leases were not renewed: %s", error)
 
@@ -89,7 +90,7 @@ def _active() -> list[Any]:
     """The requests for declared tasks that the pool is at work on."""
     while True:
         with contextlib.suppress(RuntimeError):  # the set changed meanwhile
-            return [request for request in state.active_requests if request.name in ROUTES]
+            return [request for request in state.active_requests if request.name in BY_TASK]
 
 
 def _queues(consumer: Any) -> list[str]:  # noqa: ANN401 - Celery's own

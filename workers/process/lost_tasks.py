@@ -15,9 +15,9 @@ from celery.signals import task_failure, task_revoked
 
 from tta_tasks import publishing
 from tta_tasks.errors import RecordMissing, RecordUnreadable, TransientError, TtaError
+from tta_tasks.kinds import BY_TASK
 from tta_tasks.ledger import GRACE_S, Ledger, Move
 from tta_tasks.models import Status
-from tta_tasks.queues import ROUTES
 from tta_tasks.requests import failed
 from tta_tasks.settings import settings
 
@@ -57,8 +57,8 @@ def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
 
 @task_failure.connect
 def _overran(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:  # noqa: ANN401 - signal's own
-    if sender.name in ROUTES and isinstance(exception, TimeLimitExceeded):
-        limit = settings().task_timeout_s + settings().task_grace_s
+    if sender.name in BY_TASK and isinstance(exception, TimeLimitExceeded):
+        limit = BY_TASK[sender.name].time_limits(settings())[0]
         end(
             task_id,
             TtaError(f"Killed after {limit} s: it did not end when asked to.", "TTA_TASK_TIMEOUT_S sets the limit."),
@@ -67,5 +67,5 @@ def _overran(sender: Any, task_id: str, exception: BaseException, **_: Any) -> N
 
 @task_revoked.connect
 def _revoked(sender: Any, request: Any, **_: Any) -> None:  # noqa: ANN401 - signal's own
-    if sender.name in ROUTES:
+    if sender.name in BY_TASK:
         end(request.id, TtaError("It was revoked."), Status.CANCELLED)

@@ -2,7 +2,8 @@
 
 The suite, the refactoring and the collection look at the whole tree: its digest decides. Generation looks at one
 module: what that imports from the tree, the tests that are about it, and what its environment is made of; so editing
-one module has one module's tests generated again. A deployment has effects, and is never answered from a cache.
+one module has one module's tests generated again. A deployment has effects, and is never answered from a cache
+(``cached`` in :mod:`tta_tasks.kinds`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 
 from tta_tasks import plugins
 from tta_tasks.cache import content_key
+from tta_tasks.kinds import kind_of
 from tta_tasks.models import (
     CollectionRequest,
-    DeploymentRequest,
     GenerationRequest,
     RefactoringRequest,
     Request,
@@ -33,7 +34,7 @@ CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.i
 def key_of(task: TaskRecord, context: Context) -> str | None:
     """The content key of a task, or ``None`` when it must be done anew each time."""
     request = task.request
-    if isinstance(request, DeploymentRequest):
+    if not kind_of(request).cached:
         return None
     fields = request.model_dump(mode="json", exclude={"run_id", "needs"})
     if isinstance(request, GenerationRequest):

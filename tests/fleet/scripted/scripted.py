@@ -15,6 +15,7 @@ from pathlib import Path
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tta_tasks.errors import EngineFailed, StoreUnavailable
+from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
     AnyRequest,
@@ -28,7 +29,6 @@ from tta_tasks.models import (
     TaskRecord,
 )
 from tta_tasks.protocols import History, Release, ReleaseRequest
-from tta_tasks.requests import RESULTS
 from tta_tasks.settings import settings
 from tta_tasks.stores import open_store
 from workers.component.wheels import release_digest
@@ -61,9 +61,9 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         until = time.monotonic() + 30
         while time.monotonic() < until and not ledger.unwanted(task):
             time.sleep(0.05)
-        return RESULTS[request.kind](status=Status.CANCELLED)
+        return kind_of(request).result(status=Status.CANCELLED)
     _linger(what, attempts)
-    return RESULTS[request.kind].model_validate({"status": Status.COMPLETED, **_made(request)})
+    return kind_of(request).result.model_validate({"status": Status.COMPLETED, **_made(request)})
 
 
 def _made(request: AnyRequest) -> dict[str, object]:
