@@ -60,7 +60,8 @@ class Acceptance:
 
     def _kind(self, *values: Any) -> list[Any]:  # noqa: ANN401 - the values of different fields
         """A kind's queue, list, deadline, message and fields."""
-        fields = {name: value for name, value in zip(KIND, values, strict=True) if value not in {None, False}}
+        told = zip(KIND, values, strict=True)
+        fields = {name: value for name, value in told if value is not None and value is not False}
         name, queue, priority = fields["name"], fields["queue"], fields["priority"]
         list_ = list_of(self.prefix, queue, priority)
         message = publishing.message_of(name, queue, priority) if self.publishes else ()
