@@ -19,6 +19,8 @@ make rabbitmq_password "$(random)"
 make flower_password "$(random)"
 make grafana_password "$(random)"
 make llm_api_key "" # with agents only: put the model's key there
+make webhook_url "" # to be notified of the ends of runs: put the address there
+make webhook_secret "$(random)"
 make redis_url "redis://:$(cat "$folder/redis_password")@valkey:6379/0"
 if [ "${1:-}" = --rabbitmq ]; then
     rm -f "$folder/broker_url"

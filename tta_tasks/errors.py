@@ -7,6 +7,7 @@ The first fork is the caller's decision: try again, or not.
     │   ├── BrokerUnavailable
     │   ├── QueueFull             too much is waiting already
     │   ├── ModelUnavailable      no language model answers now
+    │   ├── ObserverFailed        an observer was not told that something ended
     │   └── StoreUnavailable
     └── PermanentError            trying again gives the same answer
         ├── Cancelled             nobody waits for it any more
@@ -66,6 +67,10 @@ class QueueFull(TransientError):
 
 class ModelUnavailable(TransientError):
     """No language model answers, or none may be asked now."""
+
+
+class ObserverFailed(TransientError):
+    """An observer was not told that something ended."""
 
 
 class StoreUnavailable(TransientError):

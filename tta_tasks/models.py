@@ -657,3 +657,42 @@ class Event(Model):
     what: str
     message: str = ""
     worker: str = ""
+
+
+class _Ended(Model):
+    #: Position in the stream of ends; the same whenever this end is told again.
+    id: str
+    version: Literal[1] = 1
+    at: float
+    status: Status
+    #: The run that has ended, or the task's; empty for a task of no run.
+    run_id: str
+
+
+class RunEnd(_Ended):
+    """A run has ended. What the ledger has forgotten since is empty."""
+
+    event: Literal["run.ended"] = "run.ended"
+    title: str = ""
+    component: str = ""
+    target: Target | None = None
+    repository: str = ""
+    commit: str = ""
+    created_at: float | None = None
+
+
+class TaskEnd(_Ended):
+    """A task has ended. What the ledger has forgotten since is empty."""
+
+    event: Literal["task.ended"] = "task.ended"
+    task_id: str
+    name: str = ""
+    stage: Stage | None = None
+    label: str = ""
+    worker: str = ""
+    attempts: int = 0
+    error: ErrorInfo | None = None
+
+
+#: What observers are told.
+End = RunEnd | TaskEnd

@@ -12,6 +12,7 @@ WORKER = "tta_tasks.worker"
 GENERATORS = "tta_tasks.generators"
 REFACTORERS = "tta_tasks.refactorers"
 DEPLOYERS = "tta_tasks.deployers"
+OBSERVERS = "tta_tasks.observers"
 
 
 @lru_cache

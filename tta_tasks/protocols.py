@@ -17,6 +17,7 @@ from tta_tasks.models import (
     Check,
     Component,
     Criterion,
+    End,
     Module,
     ModuleCoverage,
     RefactoringStep,
@@ -357,3 +358,25 @@ class Deployer(Protocol):
 
     def history(self, component: str, environment: str, target: Mapping[str, object]) -> History:
         """The release in use, and what happened."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Is told of each run that has ended, at least once, by one worker at a time.
+
+    Nothing waits for it. A call that raises, or takes longer than ``TTA_OBSERVER_TIMEOUT_S``, is repeated later.
+    """
+
+    name: str
+    #: Whether it is told of each task, too.
+    tasks: bool
+
+    def available(self) -> str:
+        """Why it is not told anything on this host, or an empty string."""
+
+    def ended(self, end: End) -> None:
+        """Take note of ``end``; one that was told before has the same ``id``.
+
+        Raises:
+            Exception: Anything; it is told again.
+        """

@@ -6,9 +6,11 @@ What a *component* wants is in ``[tool.tta]`` of its own ``pyproject.toml``; wha
 
 from __future__ import annotations
 
+import base64
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -66,6 +68,16 @@ class Settings(BaseSettings):
     max_runs: int = Field(default=1000, ge=1)
     #: Most events kept of one run.
     max_events: int = Field(default=10_000, ge=100)
+    #: Most ends of runs and tasks kept for observers that have not taken note of them yet.
+    max_ends: int = Field(default=10_000, ge=100)
+    #: How long an observer may take for one end, and how often it is told before the end is given up.
+    observer_timeout_s: float = Field(default=10.0, gt=0)
+    observer_tries: int = Field(default=12, ge=1)
+    #: Where the ends of runs are posted to (``https://``), with what secret they are signed, and whether the ends of
+    #: tasks are, too. Empty: nothing is posted.
+    webhook_url: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_tasks: bool = False
     #: How long handing in waits for the server's disk, where the server can tell (``WAITAOF``); 0 does not wait.
     submit_fsync_timeout_s: float = Field(default=5.0, ge=0)
     #: Most tasks that wait or run on one queue; more are refused.
@@ -143,6 +155,25 @@ class Settings(BaseSettings):
         if "ssl_" in url.get_secret_value().partition("?")[2]:
             raise ValueError("TLS is set up with TTA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE, not in the URL")
         return url
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _over_http(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if url.get_secret_value() and not (parts.scheme in {"http", "https"} and parts.hostname):
+            raise ValueError("a URL must begin with https:// or http:// and name a host")
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _of_base64(cls, secret: SecretStr) -> SecretStr:
+        prefix, _, encoded = secret.get_secret_value().partition("whsec_")
+        if not prefix and encoded:
+            try:
+                base64.b64decode(encoded, validate=True)
+            except ValueError:
+                raise ValueError("behind whsec_ there must be base64") from None
+        return secret
 
     @field_validator("signing_key")
     @classmethod

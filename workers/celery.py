@@ -18,6 +18,7 @@ from workers import sandbox
 from workers.process import delivery
 from workers.process.admission import Admission
 from workers.process.lease import Holding, Lease
+from workers.process.observing import Observing
 from workers.process.reconciler import Reconciling
 from workers.sandbox import tempdirs
 
@@ -34,6 +35,7 @@ app.steps["consumer"].add(Lease)
 app.steps["consumer"].add(Admission)
 app.steps["worker"].add(Holding)
 app.steps["worker"].add(Reconciling)
+app.steps["worker"].add(Observing)
 
 
 @setup_logging.connect

@@ -160,6 +160,25 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
+def test_a_worker_may_notify_observers(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet, eventually: Callable[..., None]
+) -> None:
+    """The end of a run is told by a worker that has the rights of the file; one that fails is told again."""
+    monkeypatch.setenv("SCRIPTED_OBSERVER", "1")
+    _become(server.url("producer"), monkeypatch)
+    with TaskClient.connect() as client:
+        mine = type(fleet)(client, server.settings("worker"), tmp_path)
+        worker = mine.start()
+        try:
+            mine.ended(mine.submit(["one"]))
+            told = tmp_path / "cache" / "ends"
+            eventually(lambda: told.exists() and len(told.read_text().splitlines()) >= 8)
+        finally:
+            mine.kill(worker)
+    assert not server.client("admin").acl_log(), "needed, and refused"
+
+
 def test_scripts_are_refused_no_command() -> None:
     """Each user may run every command of the scripts that it runs, those included that a test seldom comes to."""
     granted = dict(re.findall(r"^user (\w+) (.*)$", ACL.read_text(encoding="utf-8"), re.MULTILINE))

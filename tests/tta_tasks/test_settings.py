@@ -70,6 +70,8 @@ def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "TTA_ARTIFACT_URL": "s3://geheim-3@bucket",
         "TTA_LLM_API_KEY": "geheim-4",
         "TTA_SIGNING_KEY": f"geheim-5-{'x' * 40}",
+        "TTA_WEBHOOK_URL": "https://hooks.example.org/geheim-6",
+        "TTA_WEBHOOK_SECRET": "whsec_geheim7A",
     }
     for name, value in secrets.items():
         (tmp_path / name).write_text(value + "\n", encoding="utf-8")
@@ -100,5 +102,23 @@ def test_a_wrong_url_in_a_file_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "url").write_text("http://:geheim@127.0.0.1", encoding="utf-8")
     monkeypatch.setenv("TTA_BROKER_URL_FILE", str(tmp_path / "url"))
     with pytest.raises(SettingsError, match=r"TTA_BROKER_URL: .* must begin with one of") as told:
+        settings()
+    assert "geheim" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("TTA_WEBHOOK_URL", "ftp://geheim.example.org", "must begin with https:// or http://"),
+        ("TTA_WEBHOOK_URL", "https:///geheim", "must begin with https:// or http:// and name a host"),
+        ("TTA_WEBHOOK_SECRET", "whsec_geheim!", "behind whsec_ there must be base64"),
+    ],
+)
+def test_a_webhook_that_cannot_work_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    """What is wrong is told when settings are read, without the value, and not by each end that is not posted."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=why) as told:
         settings()
     assert "geheim" not in str(told.value)

@@ -13,6 +13,7 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>parked:<queue>   zset  those of them that wait for their time, or for a person (parking.py), since when
     <prefix>workers:<queue>, window:<queue>  see worker_registry.py
     <prefix>durations:<component>  hash  module -> how long its tests took to generate, in seconds, bounded
+    <prefix>ends           stream  runs and tasks that have ended, for observers (ends.py), bounded
     <prefix>dead           list    tasks that were given up, newest first, bounded
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
 
@@ -41,6 +42,7 @@ from tta_tasks.ledger import counters, scripts
 from tta_tasks.ledger.acceptance import Acceptance, dumped
 from tta_tasks.ledger.baselines import Baselines
 from tta_tasks.ledger.durability import Disk
+from tta_tasks.ledger.ends import Ends
 from tta_tasks.ledger.parking import Parking
 from tta_tasks.ledger.pipelining import run_each
 from tta_tasks.ledger.queries import Reader
@@ -122,6 +124,8 @@ class Ledger(Reader):
         self.parking = Parking(client, settings)
         #: The workers there are.
         self.presence = Presence(client, settings, self.lease_s)
+        #: What has ended, for observers.
+        self.ends = Ends(client, settings)
         self._disk = Disk(client, settings)
 
     @classmethod

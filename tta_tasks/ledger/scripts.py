@@ -398,6 +398,12 @@ if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. queue,
 redis.call('PUBLISH', key, new)
 tell(run, id, new, '', worker)
 if not task.started_at then redis.call('EXPIRE', prefix .. 'events:' .. (run or id), keep) end
+local function has_ended(what_run, what_task, how)
+  redis.call('XADD', prefix .. 'ends', 'MAXLEN', '~', 10000, '*', 'run_id', what_run, 'task_id', what_task,
+             'status', how, 'at', now)
+  redis.call('EXPIRE', prefix .. 'ends', keep)
+end
+has_ended(run or '', id, new)
 
 local known = run and read(runs, 'left', '_sent:' .. queue, 'cancelled') or {}
 if known['_sent:' .. queue] and waiting(queue) > 0 then
@@ -413,6 +419,7 @@ if known.left then
     local how = (known.cancelled == '1' and 'cancelled') or (known.failed and 'failed') or 'completed'
     redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
     observe('run_seconds:' .. how, tonumber(now) - tonumber(known.created_at))
+    has_ended(run, '', how)
     redis.call('EXPIRE', runs, keep)
     redis.call('EXPIRE', prefix .. 'counters', keep)
   end

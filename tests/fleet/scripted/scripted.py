@@ -23,6 +23,7 @@ from tta_tasks.models import (
     CollectionRequest,
     Component,
     DeploymentRequest,
+    End,
     GenerationRequest,
     Result,
     Status,
@@ -107,6 +108,27 @@ class Deployer:
         assert request.back
         _file(request.target, "back").write_text(request.digest)
         return Release("released", "nowhere")
+
+
+class Observer:
+    """Writes down what it is told, where ``SCRIPTED_OBSERVER`` is set; raises the first time, after that."""
+
+    name = "scripted"
+    tasks = True
+
+    def available(self) -> str:
+        """Whether the test wants it."""
+        return "" if "SCRIPTED_OBSERVER" in os.environ else "SCRIPTED_OBSERVER is not set"
+
+    def ended(self, end: End) -> None:
+        """One line each."""
+        journal = settings().cache / "ends"
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        first = not journal.exists()
+        with journal.open("a") as lines:
+            lines.write(end.model_dump_json() + "\n")
+        if first:
+            raise RuntimeError("the first time")
 
 
 def _file(target: Mapping[str, object], name: str) -> Path:

@@ -1,0 +1,266 @@
+"""Observers of ends: real workers tell them, over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from tta_tasks.connection import connect
+from tta_tasks.models import RunEnd, Status, Target, TaskEnd
+from tta_tasks.settings import settings
+from workers.observers.webhook import signature
+
+if TYPE_CHECKING:
+    from tests.fleet.conftest import Fleet
+
+pytestmark = pytest.mark.stack
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b").decode()
+
+
+@dataclass
+class Receiver:
+    """Takes what is posted to it."""
+
+    url: str = ""
+    #: Headers and body of each request, in order.
+    posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    #: Statuses to answer with, the next one first; then 204.
+    answers: list[int] = field(default_factory=list)
+    #: Requests are answered while it is set.
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def ends(self) -> list[dict[str, Any]]:
+        """What was posted."""
+        return [json.loads(body) for _, body in self.posts]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    made.open.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made.posts.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            made.open.wait(30)
+            self.send_response(made.answers.pop(0) if made.answers else 204)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made.url = f"http://127.0.0.1:{server.server_port}/hook?token=hidden"
+    yield made
+    made.open.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _webhook(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTA_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("TTA_WEBHOOK_SECRET", SECRET)
+
+
+Eventually = Callable[[Callable[[], bool]], None]
+
+
+def counted(fleet: Fleet, outcome: str) -> float:
+    """How many ends the webhook was told with that outcome."""
+    found: Any = connect(fleet.settings).hget("tta:counters", f"notified:webhook:{outcome}")
+    return float(found or 0)
+
+
+def test_the_end_of_a_run_is_posted_and_signed(fleet: Fleet, receiver: Receiver, eventually: Eventually) -> None:
+    """One request a run, with what ended and how; its signature is the HMAC that the receiver computes itself."""
+    fleet.start()
+    run = fleet.submit(["one"])
+    fleet.ended(run)
+    eventually(lambda: counted(fleet, "delivered") >= 1)
+    ((headers, body),) = receiver.posts
+    end = json.loads(body)
+    assert (end["event"], end["run_id"], end["status"]) == ("run.ended", run, "completed")
+    assert (end["title"], end["component"], end["target"]) == ("calculator", "calculator", "production")
+    assert headers["webhook-id"] == end["id"]
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+@pytest.mark.slow
+def test_ends_of_tasks_are_posted_on_request(
+    fleet: Fleet, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """With ``TTA_WEBHOOK_TASKS`` each task's end is posted too, those of skipped and failed tasks with their error."""
+    monkeypatch.setenv("TTA_WEBHOOK_TASKS", "true")
+    fleet.start()
+    run = fleet.submit(["one_fails"], target=Target.DEV)
+    fleet.ended(run)
+    eventually(lambda: any(end["event"] == "run.ended" for end in receiver.ends()))
+    tasks = {end["label"]: end for end in receiver.ends() if end["event"] == "task.ended"}
+    assert set(tasks) == {"test", "generate one_fails", "refactor", "collect"}
+    failed = tasks["generate one_fails"]
+    assert (failed["status"], failed["error"]["message"], failed["attempts"]) == ("failed", "It gave up.", 1)
+
+
+def test_what_was_refused_is_posted_again(fleet: Fleet, receiver: Receiver, eventually: Eventually) -> None:
+    """Any status but 2xx is a failure, a redirect too; the same end comes again, with the same id."""
+    receiver.answers = [500, 302]
+    fleet.start()
+    fleet.ended(fleet.submit(["one"], target=Target.DEV))
+    eventually(lambda: counted(fleet, "delivered") == 1)
+    assert len({headers["webhook-id"] for headers, _ in receiver.posts}) == 1
+    assert (len(receiver.posts), counted(fleet, "failed")) == (3, 2)
+    assert {end["event"] for end in receiver.ends()} == {"run.ended"}
+    log = (fleet.folder / "worker-0.log").read_text()
+    assert "127.0.0.1 answered 500" in log
+    assert "hidden" not in log
+
+
+@pytest.mark.slow
+def test_an_end_is_given_up_after_its_tries(
+    fleet: Fleet, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """No end is posted for ever: after ``TTA_OBSERVER_TRIES`` it is counted as given up, and nothing of it is left."""
+    monkeypatch.setenv("TTA_OBSERVER_TRIES", "2")
+    receiver.answers = [500] * 10
+    fleet.start()
+    fleet.ended(fleet.submit(["one"], target=Target.DEV))
+    eventually(lambda: counted(fleet, "given_up") == 1)
+    assert (len(receiver.posts), counted(fleet, "failed"), counted(fleet, "delivered")) == (2, 2, 0)
+
+
+@pytest.mark.slow
+def test_a_slow_observer_holds_up_no_run(
+    fleet: Fleet, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """While the server does not answer, runs go on and end; once it answers, all of them are told."""
+    monkeypatch.setenv("TTA_OBSERVER_TIMEOUT_S", "1")
+    receiver.open.clear()
+    fleet.start()
+    runs = [fleet.submit([f"m{number}"], target=Target.DEV) for number in range(3)]
+    for run in runs:
+        assert fleet.ended(run).status is Status.COMPLETED
+    eventually(lambda: counted(fleet, "failed") >= 1)
+    receiver.open.set()
+    eventually(lambda: {end["run_id"] for end in receiver.ends()} == set(runs))
+
+
+@pytest.mark.slow
+def test_another_worker_delivers_what_a_dead_one_had(
+    fleet: Fleet, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """A worker that is killed while it posts an end loses nothing: the next elected one posts it again."""
+    monkeypatch.setenv("TTA_OBSERVER_TIMEOUT_S", "1")
+    first = fleet.start()
+    run = fleet.submit(["one_waits"], target=Target.DEV)
+    eventually(lambda: fleet.client.ledger.run(run).tasks[1].status is Status.RUNNING)
+    receiver.open.clear()
+    fleet.client.cancel_run(run)
+    fleet.ended(run)
+    eventually(lambda: len(receiver.posts) == 1)
+    fleet.kill(first)
+    receiver.open.set()
+    fleet.start()
+    eventually(lambda: counted(fleet, "delivered") >= 1 and len(receiver.posts) >= 2)
+    assert {(end["run_id"], end["status"]) for end in receiver.ends()} == {(run, "cancelled")}
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_tells_what_has_ended_before(fleet: Fleet, receiver: Receiver) -> None:
+    """A local stack ends with its run: the run's end is told all the same, by the worker that is asked to end."""
+    worker = fleet.start()
+    fleet.ended(fleet.submit(["one"], target=Target.DEV))
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.wait(timeout=60)
+    assert [end["event"] for end in receiver.ends()] == ["run.ended"]
+
+
+def test_an_observer_of_another_package_is_told(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """Whoever has an entry point gets each end, of runs and tasks; one that raises gets it again, and no other does."""
+    monkeypatch.setenv("SCRIPTED_OBSERVER", "1")
+    fleet.start()
+    run = fleet.submit(["one"], target=Target.DEV)
+    fleet.ended(run)
+    journal = tmp_path / "cache" / "ends"
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+    eventually(lambda: any(end["event"] == "run.ended" for end in told()))
+    eventually(lambda: len(told()) == 6)
+    ids = [end["id"] for end in told()]
+    assert ids.count(ids[0]) == 2  # the first one raised
+    assert len(set(ids)) == 5
+
+
+@pytest.mark.slow
+def test_only_what_ends_while_there_are_workers_is_told(
+    fleet: Fleet, valkey: redis.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """A webhook that is set up later is not told of the past; the stream of ends expires."""
+    monkeypatch.setenv("TTA_WEBHOOK_TASKS", "true")
+    earlier = fleet.submit(["never"], target=Target.DEV)
+    for task in fleet.client.ledger.run(earlier).tasks:
+        fleet.client.cancel(task.id)
+    assert valkey.xlen("tta:ends") == 5
+    fleet.start()
+    later = fleet.submit(["one"], target=Target.DEV)
+    fleet.ended(later)
+    eventually(lambda: counted(fleet, "delivered") == 5)
+    assert {end["run_id"] for end in receiver.ends()} == {later}
+    assert 0 < valkey.ttl("tta:ends") <= settings().retention_s
+
+
+def test_an_expired_stream_is_begun_anew(fleet: Fleet, valkey: redis.Redis) -> None:
+    """The stream and its groups expire together; what ends then is told from the first one on."""
+    ends = fleet.client.ledger.ends
+    ends.open("mine")
+    valkey.delete("tta:ends")
+    at = time.time()
+    valkey.xadd("tta:ends", {"run_id": "r", "task_id": "", "status": "failed", "at": at})
+    valkey.xadd("tta:ends", {"run_id": "", "task_id": "t", "status": "skipped", "at": at})
+    assert ends.new("mine", 0.01) == []
+    told = ends.new("mine", 0.01)
+    assert [type(ends.end_of(delivery)) for delivery in told] == [RunEnd, TaskEnd]
+    assert [(delivery.status, delivery.attempt) for delivery in told] == [(Status.FAILED, 1), (Status.SKIPPED, 1)]
+    assert ends.again("mine", [60.0]) == ([], 0)
+    again, given_up = ends.again("mine", [0.0])
+    assert ([delivery.attempt for delivery in again], given_up) == ([2, 2], 0)
+    ends.acknowledge("mine", again[0])
+    assert ends.again("mine", [0.0]) == ([], 1)
+
+
+def test_signature_is_that_of_the_specification() -> None:
+    """The example of Standard Webhooks' own libraries (svix, ``test_sign``)."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the example
+    found = signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert (
+        signature("plain", "id", 1, b"{}")
+        == "v1," + base64.b64encode(hmac.new(b"plain", b"id.1.{}", hashlib.sha256).digest()).decode()
+    )
