@@ -45,13 +45,15 @@ def find_component(
 
 def plan_gates(table: ComponentTable, target: Target, coverage: float | None = None) -> Gates:
     """The gates of ``target``, as the component's table changes them, with ``coverage`` before all."""
-    gates = table.gates
-    overrides = {"coverage": table.coverage} if table.coverage is not None else {}
-    for source in (gates.model_dump(exclude={*Target}), getattr(gates, target).model_dump()):
-        overrides |= {key: value for key, value in source.items() if value is not None}
+    planned = DEFAULT_GATES[target].model_dump()
+    if table.coverage is not None:
+        planned["coverage"] = table.coverage
+    for source in (table.gates, getattr(table.gates, target)):
+        chosen = source.model_dump(exclude_unset=True, exclude={*Target})
+        planned |= chosen | {"plugins": planned["plugins"] | chosen.get("plugins", {})}
     if coverage is not None:
-        overrides["coverage"] = coverage
-    return Gates.model_validate(DEFAULT_GATES[target].model_dump() | overrides)
+        planned["coverage"] = coverage
+    return Gates.model_validate(planned)
 
 
 def component_table(repository: Path, component: Component) -> ComponentTable:

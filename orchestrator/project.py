@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from tta_tasks.errors import ComponentError
-from tta_tasks.models import Model, Percent, RelativePath
+from tta_tasks.models import Gates, Model, Percent, RelativePath
 
 #: What makes a folder a project of its own.
 MARKERS = ("pyproject.toml", "setup.cfg", "setup.py")
@@ -21,17 +21,12 @@ _MAX_BYTES = 1 << 20
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _Number = Annotated[Percent, Field(strict=True)]
-_Flag = Annotated[bool, Field(strict=True)]
 
 
-class GateOverrides(Model):
-    """Gates a component sets for itself; what is unset stays as the target has it."""
+class GateOverrides(Gates):
+    """Gates a component sets for itself. Only fields that are set count; the others stay as the target has them."""
 
-    coverage: _Number | None = None
-    pass_rate: _Number | None = None
-    lint: _Flag | None = None
-    types: _Flag | None = None
-    security: _Flag | None = None
+    model_config = ConfigDict(extra="forbid")
 
 
 class GatesTable(GateOverrides):

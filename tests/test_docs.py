@@ -201,7 +201,7 @@ def test_default_gates_are_those_of_the_reference() -> None:
     """The table of gates says what each target asks for."""
     text = (REFERENCE / "component.md").read_text(encoding="utf-8")
     gates = text.partition("### `[tool.tta.gates]`")[2].partition("## Spec")[0]
-    for name in models.Gates.model_fields:
+    for name in models.Gates.names():
         row = next(line for line in gates.splitlines() if line.startswith(f"| `{name}`"))
         shown = [cell.strip() for cell in row.split("|")[3:6]]
         asked = [getattr(models.DEFAULT_GATES[target], name) for target in models.Target]

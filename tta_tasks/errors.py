@@ -142,7 +142,7 @@ class EnvironmentFailed(PermanentError):
 
 
 class EngineFailed(PermanentError):
-    """A generator or a refactorer gave up."""
+    """A generator, a refactorer or a gate gave up."""
 
 
 class DeploymentFailed(PermanentError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 
 def _inside(path: str) -> str:
@@ -122,25 +122,46 @@ class Component(Model):
     groups: tuple[str, ...] = ()
 
 
+def _threshold(*, dev: float | bool, staging: float | bool, production: float | bool) -> Any:  # noqa: ANN401 - as Field
+    """The threshold of one gate, with its default for each target; that of ``dev`` where a plan gives none."""
+    defaults = {"dev": dev, "staging": staging, "production": production}
+    return Field(default=dev, strict=True, json_schema_extra={"defaults": cast("dict[str, JsonValue]", defaults)})
+
+
 class Gates(Model):
-    """What a tree must satisfy for a target. Set in ``[tool.tta.gates]`` of the component."""
+    """What a tree must satisfy for a target, one field a gate, in the order of the report.
 
-    #: Lowest line-and-branch coverage over the component's modules.
-    coverage: Percent
+    Set in ``[tool.tta.gates]`` of the component. How each gate judges is in ``workers/gates/``, a file a gate.
+    """
+
     #: Lowest share of tests that pass.
-    pass_rate: Percent = 100.0
+    pass_rate: Percent = _threshold(dev=100.0, staging=100.0, production=100.0)
+    #: Lowest line-and-branch coverage over the component's modules.
+    coverage: Percent = _threshold(dev=50.0, staging=70.0, production=80.0)
     #: Whether new findings of each kind stop the run (``True``), or are only reported.
-    lint: bool = False
-    types: bool = False
-    security: bool = False
+    lint: bool = _threshold(dev=False, staging=True, production=True)
+    types: bool = _threshold(dev=False, staging=False, production=True)
+    security: bool = _threshold(dev=False, staging=True, production=True)
+    #: Thresholds of gates that other packages bring, by name. What such a value means, its gate decides.
+    plugins: dict[Name, JsonValue] = {}
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The gates of this project, in order."""
+        return tuple(name for name in Gates.model_fields if name != "plugins")
+
+    def enforced(self, name: str) -> bool:
+        """Whether the gate ``name`` stops the run. Only a threshold of ``False`` does not."""
+        return (getattr(self, name) if name in self.names() else self.plugins.get(name)) is not False
 
 
-#: Coverage, lint, types and security asked for by each target, unless the component says otherwise.
-DEFAULT_GATES: dict[Target, Gates] = {
-    Target.DEV: Gates(coverage=50.0),
-    Target.STAGING: Gates(coverage=70.0, lint=True, security=True),
-    Target.PRODUCTION: Gates(coverage=80.0, lint=True, types=True, security=True),
-}
+def _defaults(target: Target) -> Gates:
+    extras = {name: cast("dict[str, Any]", Gates.model_fields[name].json_schema_extra) for name in Gates.names()}
+    return Gates.model_validate({name: extra["defaults"][target] for name, extra in extras.items()})
+
+
+#: What each target asks for, unless the component says otherwise.
+DEFAULT_GATES: dict[Target, Gates] = {target: _defaults(target) for target in Target}
 
 
 # -- what was measured ------------------------------------------------------------------------------------------------
@@ -419,12 +440,24 @@ class RefactoringResult(Result):
 class GateOutcome(Model):
     """One gate's verdict."""
 
-    name: Literal["pass_rate", "coverage", "lint", "types", "security"]
-    #: ``passed``, ``failed``, ``advisory`` (found something, but does not stop this target) or ``off``.
-    outcome: Literal["passed", "failed", "advisory", "off"]
+    #: The gate's entry point in ``tta_tasks.gates``.
+    name: Name
+    #: ``passed``, ``failed``, ``reported`` (found something, but does not stop this target), ``parked`` (a person
+    #: decides) or ``off``.
+    outcome: Literal["passed", "failed", "reported", "parked", "off"]
     #: ``82.1 % of 80 %``, ``3 new findings``.
     detail: str
     findings: tuple[str, ...] = ()
+    #: What to do, where it failed.
+    remedy: str = ""
+    #: What a person is asked to decide, where it is parked.
+    waits_for: str = ""
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if (self.outcome == "parked") != bool(self.waits_for):
+            raise ValueError("A parked gate, and no other, says in waits_for what a person has to decide.")
+        return self
 
 
 class Dropped(Model):

@@ -13,6 +13,7 @@ GENERATORS = "tta_tasks.generators"
 REFACTORERS = "tta_tasks.refactorers"
 DEPLOYERS = "tta_tasks.deployers"
 OBSERVERS = "tta_tasks.observers"
+GATES = "tta_tasks.gates"
 
 
 @lru_cache

@@ -18,11 +18,14 @@ from tta_tasks.models import (
     Component,
     Criterion,
     End,
+    GateOutcome,
+    Gates,
     Module,
     ModuleCoverage,
     RefactoringStep,
     RejectedTest,
     ReleaseEntry,
+    SuiteReport,
     Usage,
 )
 
@@ -380,3 +383,39 @@ class Observer(Protocol):
         Raises:
             Exception: Anything; it is told again.
         """
+
+
+@dataclass(frozen=True)
+class GateJob:
+    """A tree to judge."""
+
+    #: The tree, where nothing has run yet. Gates look at it side by side, and change nothing.
+    workspace: Workspace
+    #: The tree as it was when the run began, in the same environment.
+    baseline: Workspace
+    #: What the tests of ``workspace`` gave.
+    suite: SuiteReport
+    #: What the target asks for.
+    gates: Gates
+    #: Python test files added since, relative to the root.
+    tests: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """Decides whether a collected tree is good enough for its target."""
+
+    #: The name of its entry point.
+    name: str
+    #: Whether a refactoring can make it fail. Such a refactoring is dropped.
+    of_the_source: bool
+
+    def judge(self, job: GateJob) -> GateOutcome:
+        """Judge a tree.
+
+        Raises:
+            EngineFailed: It comes to no verdict. The gate fails where it is enforced, else this is reported.
+        """
+
+    def remedy(self, job: GateJob) -> str:
+        """What a person can do when this gate fails, as a clause: ``mend the failing tests``."""

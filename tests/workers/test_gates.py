@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tta_tasks.models import Component, GateOutcome, Gates, Module, ModuleCoverage, SuiteReport, TestFailure
-from tta_tasks.protocols import Workspace
+from tta_tasks.protocols import GateJob, Workspace
 from workers.gates import judge
 from workers.gates.findings import Finding, new
 from workers.sandbox import detect_sandbox
 
 STRICT = Gates(coverage=80, lint=True, types=True, security=True)
-ADVISORY = Gates(coverage=80)
+REPORTED = Gates(coverage=80)
 COVERED = SuiteReport(
     passed=4,
     coverage=(ModuleCoverage(path="demo.py", statements=90, covered_statements=80, branches=10, covered_branches=2),),
@@ -47,7 +47,7 @@ def judged(tmp_path: Path) -> Judge:
         component = Component(name="demo", modules=(Module(name="demo", path="demo.py"),))
         tree = Workspace(tmp_path / "after", component, python, detect_sandbox(), tmp_path / "scratch")
         baseline = replace(tree, root=tmp_path / "before")
-        return {gate.name: gate for gate in judge(tree, baseline, suite, gates, tests)}
+        return {gate.name: gate for gate in judge(GateJob(tree, baseline, suite, gates, tests))}
 
     return verdicts
 
@@ -77,9 +77,9 @@ def test_new_findings_fail_an_enforced_gate_and_are_named(judged: Judge) -> None
 
 
 def test_new_findings_are_only_reported_where_the_target_does_not_ask(judged: Judge) -> None:
-    """The same findings are advisory for a target without the gate."""
-    verdicts = judged({"demo.py": ""}, {"demo.py": OLD}, gates=ADVISORY)
-    assert (verdicts["lint"].outcome, verdicts["security"].outcome) == ("advisory", "advisory")
+    """The same findings are reported for a target that does not enforce the gate."""
+    verdicts = judged({"demo.py": ""}, {"demo.py": OLD}, gates=REPORTED)
+    assert (verdicts["lint"].outcome, verdicts["security"].outcome) == ("reported", "reported")
 
 
 def test_added_tests_are_linted_as_tests(judged: Judge) -> None:

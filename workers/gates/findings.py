@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tta_tasks.protocols import Workspace
+from tta_tasks.errors import EngineFailed
+from tta_tasks.models import GateOutcome
+from tta_tasks.protocols import GateJob, Workspace
+from workers.component import quality_tools
+
+#: Findings listed with a verdict.
+MAX_LISTED = 50
 
 
-class ToolFailed(Exception):
+class ToolFailed(EngineFailed):
     """A tool did not come to a verdict; says why, and what to do."""
 
 
@@ -63,6 +69,42 @@ def new(before: Iterable[Finding], after: Iterable[Finding]) -> Iterator[Finding
         elif more[finding.path, finding.rule]:
             more[finding.path, finding.rule] -= 1
             yield finding
+
+
+def compare(name: str, job: GateJob, detect: Detect, added: Sequence[Path] = ()) -> GateOutcome:
+    """Judge a tree by the findings that its baseline does not have.
+
+    Args:
+        name: The gate.
+        job: The tree and its baseline.
+        detect: What finds, in the component's modules and in ``added``.
+        added: More files of the tree to look at.
+
+    Returns:
+        The verdict; only reported where the target does not enforce the gate.
+
+    Raises:
+        ToolFailed: The tool does not come to a verdict.
+    """
+    found = _new(job, detect, added)
+    if not found:
+        return GateOutcome(name=name, outcome="passed", detail="no new findings")
+    detail = f"{len(found)} new finding{'s' * (len(found) != 1)}"
+    outcome = GateOutcome(name=name, outcome="failed", detail=detail, findings=tuple(map(str, found[:MAX_LISTED])))
+    return outcome if job.gates.enforced(name) else outcome.model_copy(update={"outcome": "reported"})
+
+
+def _new(job: GateJob, detect: Detect, added: Sequence[Path]) -> list[Finding]:
+    after = _detected(detect, job.workspace, added)
+    if not after:
+        return []  # nothing is nothing new; the baseline need not be looked at
+    known = [job.baseline.root / file.relative_to(job.workspace.root) for file in added]
+    return list(new(_detected(detect, job.baseline, [file for file in known if file.is_file()]), after))
+
+
+def _detected(detect: Detect, workspace: Workspace, added: Sequence[Path]) -> list[Finding]:
+    files = [*quality_tools.source_files(workspace), *added]
+    return list(detect(workspace, files)) if files else []  # with no file named, tools take the whole folder
 
 
 @lru_cache(maxsize=64)

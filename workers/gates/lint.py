@@ -6,12 +6,28 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tta_tasks.protocols import Workspace
+from tta_tasks.models import GateOutcome
+from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed
+from workers.gates.findings import Finding, ToolFailed, compare
 
 #: A test asserts, and compares with the values it expects, whatever else a repository forbids.
 TEST_IDIOMS = ("S101", "PLR2004")
+
+
+class LintGate:
+    """Fails on new findings of ruff, in added tests too."""
+
+    name = "lint"
+    of_the_source = True
+
+    def judge(self, job: GateJob) -> GateOutcome:
+        """Compare what ruff finds with the baseline."""
+        return compare(self.name, job, detect, [job.workspace.root / test for test in job.tests])
+
+    def remedy(self, job: GateJob) -> str:  # noqa: ARG002 - the same for every tree
+        """What to do about new findings."""
+        return "look at the findings in the report"
 
 
 def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:

@@ -6,9 +6,25 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tta_tasks.protocols import Workspace
+from tta_tasks.models import GateOutcome
+from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed
+from workers.gates.findings import Finding, ToolFailed, compare
+
+
+class SecurityGate:
+    """Fails on new findings of bandit."""
+
+    name = "security"
+    of_the_source = True
+
+    def judge(self, job: GateJob) -> GateOutcome:
+        """Compare what bandit finds with the baseline."""
+        return compare(self.name, job, detect)
+
+    def remedy(self, job: GateJob) -> str:  # noqa: ARG002 - the same for every tree
+        """What to do about new findings."""
+        return "look at the security findings in the report"
 
 
 def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:

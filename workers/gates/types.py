@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tta_tasks.protocols import Workspace
+from tta_tasks.models import GateOutcome
+from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed
+from workers.gates.findings import Finding, ToolFailed, compare
 
 _ERROR = re.compile(
     r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:\d+:)? error: (?P<message>.*?)(?:  \[(?P<rule>[\w-]+)\])?$", re.MULTILINE
@@ -18,7 +19,25 @@ _ERROR = re.compile(
 _FOUND = 1
 
 
-def wanted(workspace: Workspace) -> bool:
+class TypesGate:
+    """Fails on new errors of mypy; off where the repository is not type-checked."""
+
+    name = "types"
+    of_the_source = True
+
+    def judge(self, job: GateJob) -> GateOutcome:
+        """Compare what mypy finds with the baseline."""
+        if not _typed(job.workspace):
+            off = "the repository neither configures mypy nor ships py.typed"
+            return GateOutcome(name=self.name, outcome="off", detail=off)
+        return compare(self.name, job, detect)
+
+    def remedy(self, job: GateJob) -> str:  # noqa: ARG002 - the same for every tree
+        """What to do about new errors."""
+        return "look at the type errors in the report"
+
+
+def _typed(workspace: Workspace) -> bool:
     """Whether the repository configures mypy, or promises types by ``py.typed``."""
     packages = {module.name.partition(".")[0] for module in workspace.component.modules}
     typed = any((workspace.import_root / package / "py.typed").is_file() for package in packages)

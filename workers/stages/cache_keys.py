@@ -69,6 +69,10 @@ def _version(request: Request) -> str:
         return f"{here} {_engines(plugins.GENERATORS, request.engine)}"
     if isinstance(request, RefactoringRequest):
         return f"{here} {_engines(plugins.REFACTORERS, request.engine)}"
+    if isinstance(request, CollectionRequest):
+        return " ".join(
+            [here, *(f"{name}@{plugins.release(plugins.GATES, name)}" for name in plugins.names(plugins.GATES))]
+        )
     return here
 
 

@@ -21,25 +21,23 @@ from tta_tasks.models import (
     TestingResult,
     total_percent,
 )
+from tta_tasks.protocols import GateJob
 from workers import gates
 from workers.component.suite import run_suite
 from workers.stages.context import Context
 from workers.stages.merge import REFACTORING, Choice, Combination, settle
 
-#: Least-covered modules named in a hint.
-MAX_NAMED = 3
-#: Gates that a refactoring can make fail.
-OF_THE_SOURCE = frozenset({"lint", "types", "security"})
-REMEDIES = {
-    "pass_rate": "mend the failing tests",
-    "lint": "look at the findings in the report",
-    "types": "look at the type errors in the report",
-    "security": "look at the security findings in the report",
-}
-
 
 def run(request: CollectionRequest, context: Context) -> CollectionResult:
-    """Combine and verify; a tree that does not pass its gates is stored all the same, to be looked at."""
+    """Combine and verify; a tree that does not pass its gates is stored all the same, to be looked at.
+
+    A gate that asks for a person does not fail the collection: it holds the first deployment that follows
+    (``workers/stages/promotion.py``).
+
+    Raises:
+        UnknownEngine: A gate that the component configures is not installed here.
+    """
+    gates.load(request.gates)  # one that is missing is noticed before the suite runs
     results = context.results(request.needs)
     before = next((result.suite for result in results if isinstance(result, TestingResult)), None)
     with context.workspace(request) as pristine:
@@ -52,7 +50,7 @@ def run(request: CollectionRequest, context: Context) -> CollectionResult:
             max_bytes=context.settings.max_snapshot_bytes,
             max_files=context.settings.max_snapshot_files,
         )
-        error = _error(kept.verdicts, kept.suite, request)
+        error = _error(kept.verdicts, request)
         return CollectionResult(
             status=Status.FAILED if error else Status.COMPLETED,
             error=error,
@@ -99,9 +97,9 @@ class _Trials:
     def judged(self, choice: Choice, request: CollectionRequest) -> tuple[GateOutcome, ...]:
         """Hold a choice against the gates, on a tree where nothing has run."""
         self._context.progress("holding the tree against its gates")
-        added = [test for test in choice.tests if test.endswith(".py")]
+        added = tuple(test for test in choice.tests if test.endswith(".py"))
         tree = self._combination.assemble(choice)
-        return gates.judge(tree, self._combination.pristine, self(choice), request.gates, added)
+        return gates.judge(GateJob(tree, self._combination.pristine, self(choice), request.gates, added))
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,8 @@ def _kept(
 ) -> _Kept:
     """Hold what settled against the gates; a refactoring that makes one of them fail goes, too."""
     kept = _Kept(choice, suite, dropped, trial.judged(choice, request))
-    failed = _failed(kept.verdicts) & OF_THE_SOURCE
+    of_the_source = {gate.name for gate in gates.load(request.gates) if gate.of_the_source}
+    failed = _failed(kept.verdicts) & of_the_source
     if not (choice.refactoring and failed):
         return kept
     plain = replace(choice, refactoring=False)
@@ -139,21 +138,15 @@ def _stored(patch: bytes, context: Context) -> str | None:
     return context.store.put(patch) if patch else None
 
 
-def _error(verdicts: tuple[GateOutcome, ...], suite: SuiteReport, request: CollectionRequest) -> ErrorInfo | None:
+def _error(verdicts: tuple[GateOutcome, ...], request: CollectionRequest) -> ErrorInfo | None:
     """What stops the tree, and what to do."""
-    failed = {verdict.name: verdict.detail for verdict in verdicts if verdict.outcome == "failed"}
+    failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     if not failed:
         return None
-    said = "; ".join(f"{name} {detail}" for name, detail in failed.items())
-    remedies = [_cover(suite) if name == "coverage" else REMEDIES[name] for name in failed]
+    said = "; ".join(f"{verdict.name} {verdict.detail}" for verdict in failed)
+    remedies = [verdict.remedy for verdict in failed]
     return ErrorInfo(
         type="GatesFailed",
         message=f"The tree does not pass the gates of {request.target.value}: {said}.",
         hint=f"Do one of these: {'; '.join(remedies)}; or ask for less in [tool.tta.gates] of pyproject.toml.",
     )
-
-
-def _cover(suite: SuiteReport) -> str:
-    weakest = sorted(suite.coverage, key=lambda module: module.percent)[:MAX_NAMED]
-    named = ", ".join(f"{module.path} ({module.percent:.0f} %)" for module in weakest if module.percent < 100)  # noqa: PLR2004 - percent
-    return "give generation more time, or write tests" + (f" for {named}" if named else "")
