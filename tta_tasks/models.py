@@ -549,8 +549,8 @@ class Promotion(Model):
     """What a parked deployment waits for, as the targets of the deployment worker have it. Times are epoch seconds."""
 
     waits_for: Literal["soak", "approval"]
-    #: The environment that must hold the release, in health, before.
-    after: Name
+    #: The environment that must hold the release, in health, before; ``None`` where only a gate asks for approval.
+    after: Name | None = None
     #: When it was parked first.
     since: float
     #: When ``after`` has held the release for long enough.

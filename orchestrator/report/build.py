@@ -276,11 +276,12 @@ def _verdict(
     releases: Sequence[ReleaseSummary],
 ) -> str:
     if record.status is Status.COMPLETED:
-        return _success(record, releases)
+        return _success(record, collection, releases)
     if record.status is Status.CANCELLED:
         return "The run was cancelled."
     if record.status is Status.PARKED:
-        return "; ".join(f"Parked: {task.label} {words}." for task in record.tasks if (words := parked(task)))
+        held = "; ".join(f"Parked: {task.label} {words}." for task in record.tasks if (words := parked(task)))
+        return f"{held} {_asked(record, collection)}".rstrip()
     if not record.status.terminal:
         return "The run is not finished."
     return _failure(record, testing, collection)
@@ -297,13 +298,22 @@ def _failure(record: RunRecord, testing: TestingResult | None, collection: Colle
     return "Failed."
 
 
-def _success(record: RunRecord, releases: Sequence[ReleaseSummary]) -> str:
+def _success(record: RunRecord, collection: CollectionResult | None, releases: Sequence[ReleaseSummary]) -> str:
     if record.plan.target is Target.DEV:
-        return "Tests and refactoring hold together; every gate passed."
+        asked = _asked(record, collection)
+        return f"Tests and refactoring hold together{f'. {asked}' if asked else '; every gate passed.'}"
     places = " and ".join(release.environment for release in releases)
     if releases and all(release.action == "unchanged" for release in releases):
         return f"Already live in {places}; nothing had to change."
     return f"Live in {places}."
+
+
+def _asked(record: RunRecord, collection: CollectionResult | None) -> str:
+    """What gates ask a person to decide, until a person has decided; empty for nothing."""
+    if collection is None or any(task.decision for task in record.tasks):
+        return ""
+    asking = [gate for gate in collection.gates if gate.outcome == "parked"]
+    return " ".join(f"The gate {gate.name} asks a person to {gate.waits_for}." for gate in asking)
 
 
 def _red(suite: SuiteReport) -> str:

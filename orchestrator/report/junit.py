@@ -92,12 +92,12 @@ def _steps(report: Report, stage: StageSummary) -> Iterable[TestCase]:
 
 def _gates(report: Report, stage: StageSummary) -> Iterable[TestCase]:
     for gate in report.gates:
-        findings = "\n".join([gate.detail, *gate.findings])
+        findings = "\n".join([gate.detail, *filter(None, [gate.remedy, gate.waits_for]), *gate.findings])
         yield _case(
             stage,
             f"gate {gate.name}",
             failed=findings if gate.outcome == "failed" else None,
-            skipped=gate.detail if gate.outcome == "off" else None,
+            skipped=gate.waits_for or gate.detail if gate.outcome in {"off", "parked"} else None,
             output=findings,
         )
 

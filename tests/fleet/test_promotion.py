@@ -80,6 +80,10 @@ def production(fleet: Fleet, run_id: str) -> TaskRecord:
     return next(task for task in fleet.client.ledger.run(run_id).tasks if task.stage is Stage.PRODUCTION)
 
 
+def staging(fleet: Fleet, run_id: str) -> TaskRecord:
+    return next(task for task in fleet.client.ledger.run(run_id).tasks if task.stage is Stage.STAGING)
+
+
 def waits_for(fleet: Fleet, run_id: str) -> str:
     task = production(fleet, run_id)
     return task.promotion.waits_for if task.status is Status.PARKED and task.promotion else ""
@@ -135,6 +139,36 @@ def test_a_parked_run_takes_no_slot_and_outlives_workers_and_redis(
         "completed",
     ]
     assert View(fleet.client.ledger, fleet.settings).look().queues[-1].parked == 0
+
+
+def test_a_gate_that_asks_for_a_person_parks_the_first_deployment(
+    fleet: Fleet, site: Site, eventually: Eventually
+) -> None:
+    """Staging, which has no rule, waits for approval; once approved, production asks nobody again."""
+    site.ask()
+    fleet.start(slots=1)
+    run_id = fleet.submit(["one"], name="calculator-asks")
+    eventually(lambda: staging(fleet, run_id).status is Status.PARKED)
+    terms = staging(fleet, run_id).promotion
+    assert terms is not None
+    assert (terms.waits_for, terms.after, terms.approval) == ("approval", None, True)
+    decision, _ = fleet.client.approve(run_id, by="ada@example", reason="AC3 is fine")
+    record = fleet.ended(run_id)
+    assert record.status is Status.COMPLETED
+    assert staging(fleet, run_id).decision == decision
+    assert (production(fleet, run_id).promotion, production(fleet, run_id).decision) == (None, None)
+
+
+def test_what_a_gate_parked_can_be_rejected(fleet: Fleet, site: Site, eventually: Eventually) -> None:
+    """Rejected, neither environment gets the tree."""
+    site.ask()
+    fleet.start(slots=1)
+    run_id = fleet.submit(["one"], name="calculator-asks")
+    eventually(lambda: staging(fleet, run_id).status is Status.PARKED)
+    fleet.client.reject(run_id, by="ada@example", reason="AC3 is missing")
+    assert fleet.ended(run_id).status is Status.FAILED
+    assert error(staging(fleet, run_id)) == "Rejected by ada@example: AC3 is missing"
+    assert production(fleet, run_id).status is Status.SKIPPED
 
 
 def test_a_soak_ends_by_itself(fleet: Fleet, site: Site) -> None:

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from orchestrator.report import Report, build_report, to_html, to_junit, to_markdown, write_reports
 from orchestrator.report.wording import change, percent, seconds
 from orchestrator.timeline import Span, floor_s, measured_s, slots_of, spans_of
-from tta_tasks.models import Mode, RunRecord, Stage, Status
+from tta_tasks.models import CollectionResult, GateOutcome, Mode, RunRecord, Stage, Status
 
 MakeRun = Callable[..., RunRecord]
 OUTCOMES = ["success", "gate", "baseline", "dropped", "cancelled", "running", "parked", "approved"]
@@ -141,6 +141,22 @@ def test_a_parked_run_is_reported_as_such(make_run: MakeRun) -> None:
     assert report.stages[-1].status is Status.PARKED
     for text in (to_html(report), to_markdown(report), to_junit(report)):
         assert "waits for approval until" in text
+
+
+@pytest.mark.parametrize(("outcome", "asked"), [("parked", True), ("success", False), ("approved", False)])
+def test_what_a_gate_asks_a_person_to_decide_is_in_the_report(make_run: MakeRun, outcome: str, asked: bool) -> None:  # noqa: FBT001
+    """A parked gate is shown with what it waits for in every form; the verdict has it while a person is waited for."""
+    record, gate = make_run(outcome), GateOutcome(name="criteria", outcome="parked", detail="x", waits_for="judge AC3")
+    tasks = tuple(
+        task.model_copy(update={"result": task.result.model_copy(update={"gates": (gate,)})})
+        if isinstance(task.result, CollectionResult)
+        else task
+        for task in record.tasks
+    )
+    report = build_report(record.model_copy(update={"tasks": tasks}))
+    assert report.verdict.endswith("The gate criteria asks a person to judge AC3.") is asked
+    for text in (to_html(report), to_markdown(report), to_junit(report)):
+        assert "judge AC3" in text
 
 
 def test_who_approved_when_is_in_the_report_and_the_wait_is_told_apart(make_run: MakeRun) -> None:

@@ -1,4 +1,4 @@
-"""Whether a deployment may be begun: what its target's promotion rule asks for is seen to here, on the worker.
+"""Whether a deployment may be begun: the worker looks here at what its target's promotion rule, or a gate, asks for.
 
 It holds no slot meanwhile: what is missing is answered, and the task is parked with it
 (``tta_tasks/ledger/parking.py``). The rule is read anew each time somebody looks.
@@ -12,7 +12,7 @@ from dataclasses import replace
 from tta_tasks import plugins
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.ledger import Ledger
-from tta_tasks.models import DeploymentRequest, DeploymentResult, Promotion, TaskRecord
+from tta_tasks.models import CollectionResult, DeploymentRequest, DeploymentResult, Promotion, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import Deployer, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
@@ -38,24 +38,38 @@ def promote(task: TaskRecord, ledger: Ledger) -> Promotion | None:
     if request.back_to is not None:  # it was in use before
         return None
     rule = load_target(context.settings.targets_file, request.environment, request.component.name).promotion
-    if rule is None:
+    asked = _asked_by_gate(request, context)
+    if rule is None and not asked:
         return None
-    before = _before(rule, request, context)
-    now = time.time()
-    soaked_at = (before.finished_at or now) + rule.soak_s
     if task.decision is not None and task.decision.outcome == "rejected":
         raise rejection(task.decision)
+    now = time.time()
+    if rule is None:
+        return _missing(PromotionRule(approval=True), None, task, now, task.promotion.since if task.promotion else now)
+    rule = rule.model_copy(update={"approval": rule.approval or asked})
+    before = _before(rule, request, context)
+    soaked_at = (before.finished_at or now) + rule.soak_s
     if task.promotion is not None or now >= soaked_at:  # else it was checked a moment ago
         _see_to_health(rule, before, request, context)
-    return _missing(rule, task, now, soaked_at)
+    return _missing(rule, rule.after, task, now, soaked_at)
 
 
-def _missing(rule: PromotionRule, task: TaskRecord, now: float, soaked_at: float) -> Promotion | None:
+def _asked_by_gate(request: DeploymentRequest, context: Context) -> bool:
+    """Whether a gate parked what was collected, and no earlier deployment of it was approved."""
+    needs = tuple(context.ledger.tasks(request.needs))
+    gates = [gate for need in needs if isinstance(need.result, CollectionResult) for gate in need.result.gates]
+    approved = any(need.decision is not None and need.decision.outcome == "approved" for need in needs)
+    return not approved and any(gate.outcome == "parked" for gate in gates)
+
+
+def _missing(
+    rule: PromotionRule, after: str | None, task: TaskRecord, now: float, soaked_at: float
+) -> Promotion | None:
     """What ``rule`` still asks for, where the environment before is well."""
     expires_at = soaked_at + rule.expires_s if rule.approval else None
     terms = Promotion(
         waits_for="soak",
-        after=rule.after,
+        after=after,
         since=task.promotion.since if task.promotion else now,
         soaked_at=soaked_at,
         approval=rule.approval,

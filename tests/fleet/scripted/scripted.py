@@ -24,6 +24,7 @@ from tta_tasks.models import (
     Component,
     DeploymentRequest,
     End,
+    GateOutcome,
     GenerationRequest,
     Result,
     Status,
@@ -74,8 +75,10 @@ def _made(request: AnyRequest) -> dict[str, object]:
             return {"module": module, "patch": open_store(settings()).put(os.urandom(ARTIFACT_BYTES))}
         case GenerationRequest(module=module):
             return {"module": module}
-        case CollectionRequest():
-            return {"tree": TREE}
+        case CollectionRequest(component=component):
+            asks = component.name.endswith("asks")
+            gate = GateOutcome(name="criteria", outcome="parked", detail="AC3 has no test", waits_for="judge AC3")
+            return {"tree": TREE, "gates": (gate,) if asks else ()}
         case DeploymentRequest(environment=environment, component=component):
             release = release_digest(TREE, component)
             return {"environment": environment, "release": release, "action": "released"}
