@@ -327,6 +327,8 @@ def test_modules_are_included_and_excluded_by_pattern(tmp_path: Path) -> None:
         ("[tool.tta.gates]\nlimt = 1\n", "tool.tta.gates.limt", "'lint'?"),
         ("[tool.tta.gates.staging]\nx = 1\n", "tool.tta.gates.staging.x", "pass_rate"),
         ("[tool.tta.gates]\ncoverage = 101\n", "tool.tta.gates.coverage to 101", ""),
+        ("[tool.tta.gates]\nlint = 1\n", "tool.tta.gates.lint to 1", ""),
+        ("[tool.tta.gates.dev]\ncoverage = '50'\n", "tool.tta.gates.dev.coverage to '50'", ""),
         ("[tool.tta]\nextras = 'all'\n", "tool.tta.extras", ""),
         ("[tool.tta]\nsource = '../x'\n", "tool.tta.source", ""),
         ("[tool]\ntta = 3\n", "tool.tta", ""),
@@ -365,6 +367,19 @@ def test_gates_are_overridden_from_wide_to_narrow(tmp_path: Path) -> None:
     production = plan_gates(read, Target.PRODUCTION)
     assert (production.coverage, production.types, production.security) == (90, False, True)
     assert plan_gates(read, Target.PRODUCTION, coverage=42.0).coverage == 42
+
+
+def test_gates_of_packages_are_overridden_by_name(tmp_path: Path) -> None:
+    """What a target says of one such gate leaves the others; which there are, only workers know."""
+    table = "[tool.tta.gates.plugins]\nlicenses = ['MIT']\nwords = { banned = ['magic'] }\n"
+    table += "[tool.tta.gates.production.plugins]\nlicenses = false\n"
+    repository = project(tmp_path, SLUGIFY + table, "slugify/__init__.py")
+    read = component_table(repository, find_component(repository))
+    words = {"banned": ["magic"]}
+    assert plan_gates(read, Target.STAGING).plugins == {"licenses": ["MIT"], "words": words}
+    production = plan_gates(read, Target.PRODUCTION)
+    assert production.plugins == {"licenses": False, "words": words}
+    assert (production.enforced("licenses"), production.enforced("words")) == (False, True)
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import JsonValue
 
 from tta_tasks import patches
-from tta_tasks.errors import DeploymentFailed
+from tta_tasks.errors import DeploymentFailed, UnknownEngine
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
     CollectionRequest,
@@ -142,13 +143,13 @@ def refactored(bench: Bench, source: str) -> RefactoringResult:
     return RefactoringResult(status=Status.COMPLETED, patch=bench.patch({"calc.py": source}))
 
 
-def collect(bench: Bench, *results: Result, coverage: float = 50) -> CollectionResult:
+def collect(bench: Bench, *results: Result, coverage: float = 50, words: JsonValue = None) -> CollectionResult:
     request = CollectionRequest(
         snapshot=bench.snapshot(TREE),
         component=COMPONENT,
         needs=bench.done(*results),
         target=Target.STAGING,
-        gates=Gates(coverage=coverage, lint=True),
+        gates=Gates(coverage=coverage, lint=True, plugins={} if words is None else {"words": words}),
     )
     return collection.run(request, bench.context)
 
@@ -212,6 +213,34 @@ def test_a_refactoring_that_fails_a_gate_is_dropped(bench: Bench) -> None:
         ("refactoring", "with it, the tree does not pass: lint")
     ]
     assert bench.files(result.tree)["calc.py"] == SOURCE
+
+
+@pytest.mark.usefixtures("words_gate")
+def test_a_gate_of_another_package_is_applied(bench: Bench) -> None:
+    """A refactoring that makes it fail is dropped; a source that fails anyway fails the collection, with its remedy."""
+    tests = generated(bench, {"tests/test_negative.py": NEGATIVE})
+    result = collect(bench, tests, refactored(bench, "magic = 1\n" + TIDIER), words={"banned": ["magic"]})
+    assert [drop.reason for drop in result.dropped] == ["with it, the tree does not pass: words"]
+    assert (result.status, result.gates[-1].name, result.gates[-1].outcome) == (Status.COMPLETED, "words", "passed")
+    failed = collect(bench, tests, words={"banned": ["sign"]})
+    assert failed.error is not None
+    assert failed.error.message == "The tree does not pass the gates of staging: words has sign."
+    assert failed.error.hint.startswith("Do one of these: use other words in calc; ")
+
+
+@pytest.mark.usefixtures("words_gate")
+def test_a_gate_that_asks_for_a_person_does_not_fail_the_collection(bench: Bench) -> None:
+    """The tree is stored, and the result carries what has to be decided."""
+    result = collect(bench, generated(bench, {"tests/test_negative.py": NEGATIVE}), words={"asked": ["sign"]})
+    assert (result.status, result.error) == (Status.COMPLETED, None)
+    assert "tests/test_negative.py" in bench.files(result.tree)
+    assert (result.gates[-1].outcome, result.gates[-1].waits_for) == ("parked", "look at sign")
+
+
+def test_a_missing_gate_fails_the_collection_before_anything_runs(bench: Bench) -> None:
+    """What the component asks for must not be left out because a host lacks it."""
+    with pytest.raises(UnknownEngine, match="'words'"):
+        collect(bench, words={})
 
 
 def test_failed_gates_say_by_how_much_and_what_to_do(bench: Bench) -> None:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue, ValidationError
 
-from tta_tasks.models import Component, GateOutcome, Gates, Module, ModuleCoverage, SuiteReport, TestFailure
+from tta_tasks import plugins
+from tta_tasks.errors import UnknownEngine
+from tta_tasks.models import (
+    DEFAULT_GATES,
+    Component,
+    GateOutcome,
+    Gates,
+    Module,
+    ModuleCoverage,
+    SuiteReport,
+    Target,
+    TestFailure,
+)
 from tta_tasks.protocols import GateJob, Workspace
-from workers.gates import judge
+from workers.gates import judge, load
 from workers.gates.findings import Finding, new
+from workers.gates.lint import LintGate
 from workers.sandbox import detect_sandbox
 
 STRICT = Gates(coverage=80, lint=True, types=True, security=True)
@@ -50,6 +65,85 @@ def judged(tmp_path: Path) -> Judge:
         return {gate.name: gate for gate in judge(GateJob(tree, baseline, suite, gates, tests))}
 
     return verdicts
+
+
+#: A tree that each gate fails on: its files, and what its suite gave.
+FAILING: dict[str, tuple[dict[str, str], SuiteReport]] = {
+    "pass_rate": ({"demo.py": ""}, COVERED.model_copy(update={"failed": 1})),
+    "coverage": ({"demo.py": ""}, SuiteReport(passed=1)),
+    "lint": ({"demo.py": OLD}, COVERED),
+    "types": ({"demo.py": "x: int = ''\n", "mypy.ini": "[mypy]\n"}, COVERED),
+    "security": ({"demo.py": OLD}, COVERED),
+}
+
+
+def test_the_gates_are_the_fields_of_the_plan_and_the_entry_points() -> None:
+    """Each field has a gate and each gate a field, with its default for every target; the order is the model's."""
+    assert [gate.name for gate in load(Gates())] == list(Gates.names())
+    own = [entry.name for entry in distribution("tta-tasks").entry_points if entry.group == plugins.GATES]
+    assert sorted(own) == sorted(Gates.names()) == sorted(FAILING)
+    assert DEFAULT_GATES[Target.DEV] == Gates()
+    assert set(DEFAULT_GATES) == set(Target)
+
+
+@pytest.mark.parametrize("name", Gates.names())
+def test_a_gate_that_fails_says_what_to_do(judged: Judge, name: str) -> None:
+    """Each gate can fail, under its own name, and then has a remedy; one that did not fail has none."""
+    files, suite = FAILING[name]
+    gates = Gates(lint=True, types=True, security=True)
+    verdicts = judged({"demo.py": ""}, files, suite=suite, gates=gates)
+    assert verdicts[name].name == name
+    assert verdicts[name].outcome == "failed"
+    assert verdicts[name].detail
+    assert all(bool(verdict.remedy) == (verdict.outcome == "failed") for verdict in verdicts.values())
+
+
+@pytest.mark.usefixtures("words_gate")
+def test_a_package_adds_a_gate(judged: Judge) -> None:
+    """An entry point is enough: it comes after the project's own, without a threshold or with the component's."""
+    assert list(judged({"demo.py": ""}, {"demo.py": ""})) == [*Gates.names(), "words"]
+
+
+@pytest.mark.usefixtures("words_gate")
+@pytest.mark.parametrize(
+    ("threshold", "outcome", "said"),
+    [
+        ({"banned": ["magic"]}, "failed", "has magic"),
+        ({"asked": ["magic"]}, "parked", "has words"),
+        ("no table", "failed", "words is no table. Write one."),
+        (False, "reported", "words is no table. Write one."),
+    ],
+)
+def test_a_gate_of_a_package_has_the_components_threshold(
+    judged: Judge, threshold: JsonValue, outcome: str, said: str
+) -> None:
+    """It fails, asks for a person, or breaks; what breaks stops the run unless the component only wants a report."""
+    gates = Gates(coverage=80, plugins={"words": threshold})
+    verdict = judged({"demo.py": ""}, {"demo.py": "magic = 1\n"}, gates=gates)["words"]
+    assert (verdict.outcome, verdict.detail) == (outcome, said)
+    assert verdict.remedy == ("use other words in demo" if outcome == "failed" else "")
+
+
+def test_a_gate_that_is_not_installed_is_no_pass() -> None:
+    """A threshold for a gate that this host does not have is an error that names those it has."""
+    with pytest.raises(UnknownEngine, match=r"No gate named 'words' is installed here.*security"):
+        load(Gates(plugins={"words": {}}))
+
+
+def test_what_is_no_gate_is_noticed_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that forgets its remedy is refused before anything is judged."""
+    monkeypatch.setattr(LintGate, "remedy", None)
+    monkeypatch.delattr(LintGate, "remedy")
+    with pytest.raises(UnknownEngine, match=r"'lint' \(workers.gates.lint.LintGate\) is none.*remedy"):
+        load(Gates())
+
+
+def test_a_parked_gate_says_what_it_waits_for() -> None:
+    """Nobody can decide on an outcome that asks nothing, and nobody is asked by another one."""
+    with pytest.raises(ValidationError, match="waits_for"):
+        GateOutcome(name="words", outcome="parked", detail="")
+    with pytest.raises(ValidationError, match="waits_for"):
+        GateOutcome(name="words", outcome="passed", detail="", waits_for="look")
 
 
 def test_an_old_code_base_is_not_blocked_by_its_history(judged: Judge) -> None:
