@@ -17,13 +17,14 @@ from click.testing import CliRunner
 
 from orchestrator.cli import main
 from orchestrator.local.broker import find_server
+from tta_tasks import lua
 from tta_tasks.celery import app, configuration
 from tta_tasks.client import TaskClient
 from tta_tasks.connection import connect
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.ledger import Ledger
-from tta_tasks.ledger.scripts import MIN_WINDOW
+from tta_tasks.ledger.worker_registry import MIN_WINDOW
 from tta_tasks.models import Status
 from tta_tasks.settings import Settings, settings
 from workers.openhands.limits import FleetLimits, Waiting
@@ -153,10 +154,9 @@ def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 #: Where there are scripts -> who runs them. One that is refused a command stops in the middle of its step.
 SCRIPTS = {
-    "tta_tasks/ledger/scripts.py": ("producer", "worker"),
-    "tta_tasks/ledger/parking.py": ("producer", "worker"),
-    "tta_tasks/stores/redis.py": ("producer", "worker"),
-    "workers/openhands/limits.py": ("worker",),
+    "tta_tasks/ledger": ("producer", "worker"),
+    "tta_tasks/stores": ("producer", "worker"),
+    "workers/openhands": ("worker",),
 }
 
 
@@ -183,19 +183,14 @@ def test_scripts_are_refused_no_command() -> None:
     """Each user may run every command of the scripts that it runs, those included that a test seldom comes to."""
     granted = dict(re.findall(r"^user (\w+) (.*)$", ACL.read_text(encoding="utf-8"), re.MULTILINE))
     root = ACL.parents[2]
-    with_scripts = {
-        str(path.relative_to(root))
-        for package in ("tta_tasks", "workers", "orchestrator")
-        for path in (root / package).rglob("*.py")
-        if "redis.call(" in path.read_text(encoding="utf-8")
-    }
-    assert with_scripts == SCRIPTS.keys()
-    for name, users in SCRIPTS.items():
-        script = (root / name).read_text(encoding="utf-8")
+    found = lua.scripts(root / "tta_tasks", root / "workers", root / "orchestrator")
+    assert {str(path.parent.relative_to(root)) for path in found} == SCRIPTS.keys()
+    for path in found:
+        script = lua.load(path).text
         needed = {f"+{command.lower()}" for command in re.findall(r"(?:call\(|and |or )'([A-Z]{3,})'", script)}
         assert needed
-        for user in users:
-            assert needed <= {*granted[user].split()}, (name, user, needed - {*granted[user].split()})
+        for user in SCRIPTS[str(path.parent.relative_to(root))]:
+            assert needed <= {*granted[user].split()}, (path.name, user, needed - {*granted[user].split()})
 
 
 def test_agents_limits_are_a_workers_business(server: Server) -> None:

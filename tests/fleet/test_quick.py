@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tta_tasks.celery import app
-from tta_tasks.ledger.scripts import MIN_WINDOW
+from tta_tasks.ledger.worker_registry import MIN_WINDOW
 from tta_tasks.models import RunRecord, Status, Target, TaskRecord
 from workers.process.delivery import QUICK_IN_A_ROW
 

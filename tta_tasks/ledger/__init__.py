@@ -18,9 +18,17 @@ Every task is written here before it is published. Keys, each expiring ``retenti
     <prefix>counters       hash    what became of all tasks (counters.py), bounded
 
 A task's status only moves forward, and its first terminal status is final: transitions are Lua scripts
-(``scripts.py``), so that a message delivered twice cannot make two ends. A task that comes after others is published by
-the step that ends the last of them. Where the broker is the ledger's own Redis that is one and the same step; another
-broker is told right after it, by whoever took the step, or by the reconciler where that one died in between.
+(the ``.lua`` files beside this one), each one atomic step, so that a message delivered twice cannot make two ends. They
+make their keys from the prefix; so they need one Redis, not a cluster. Times are seconds since the epoch.
+
+What a task waits for is counted down in the same step that ends the last task before it. Where the broker is the
+ledger's own Redis (``_message`` is set), that step puts the task's message into its queue, too, and nothing can come
+between. Another broker is told right after it, by whoever took the step, or by the reconciler where that one died in
+between.
+
+A run has only so many messages in a queue at a time (``window``: as many as keep its workers busy). What else is ready
+waits in ``backlog``, and follows as tasks of that run end. So a run of a thousand modules does not stand before one of
+three.
 """
 
 from __future__ import annotations
@@ -38,8 +46,7 @@ import redis
 from tta_tasks import publishing
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable
-from tta_tasks.ledger import counters, scripts
-from tta_tasks.ledger.acceptance import Acceptance, dumped
+from tta_tasks.ledger import counters
 from tta_tasks.ledger.baselines import Baselines
 from tta_tasks.ledger.durability import Disk
 from tta_tasks.ledger.ends import Ends
@@ -47,7 +54,8 @@ from tta_tasks.ledger.parking import Parking
 from tta_tasks.ledger.pipelining import run_each
 from tta_tasks.ledger.queries import Reader
 from tta_tasks.ledger.records import from_hash
-from tta_tasks.ledger.worker_registry import Presence
+from tta_tasks.ledger.submission import Acceptance, dumped
+from tta_tasks.ledger.worker_registry import MIN_WINDOW, Presence
 from tta_tasks.models import (
     Result,
     RunPlan,
@@ -113,11 +121,17 @@ class Ledger(Reader):
         super().__init__(client, settings)
         #: Whether a message can be put into its queue by the step that makes its task ready.
         self._is_broker = settings.broker == settings.redis
-        self._accept = client.register_script(scripts.ACCEPT)
-        self._begin = client.register_script(scripts.BEGIN)
-        self._move = client.register_script(scripts.MOVE)
-        self._finish = client.register_script(scripts.FINISH)
-        self._renew = client.register_script(scripts.RENEW)
+        self._accept = self._script("accept", grace=GRACE_S)
+        self._begin = self._script("begin")
+        self._move = self._script("move")
+        self._finish = self._script(
+            "finish",
+            max_ends=settings.max_ends,
+            edges=" ".join(map(str, counters.EDGES)),
+            min_window=MIN_WINDOW,
+            grace=GRACE_S,
+        )
+        self._renew = self._script("renew")
         #: What testing tasks have measured, module by module.
         self.baselines = Baselines(client, settings)
         #: Tasks that wait without a worker.
@@ -166,8 +180,8 @@ class Ledger(Reader):
         if after is None:
             after = {task.id: task.request.needs for task in tasks}
         handed = Acceptance(tasks, dumped(tasks, most_bytes), after, self._prefix, self._is_broker)
-        head = [*self._head(), GRACE_S, int(delivered)]
-        batches = ([*head, *batch] for batch in handed.batches())
+        common = {"now": time.time(), "delivered": int(delivered)}
+        batches = (common | batch for batch in handed.batches())
         if plan is None and not any(handed.followers.values()):
             with translated(self._url):
                 found = run_each(self._redis, self._accept, batches)
@@ -177,10 +191,10 @@ class Ledger(Reader):
         publishing.publish([task for task, answer in zip(tasks, answers, strict=True) if answer > 1])
         return tuple(map(bool, answers))
 
-    def _at_once(self, batches: Iterable[list[Any]], tasks: int, plan: RunPlan | None) -> list[Any]:
+    def _at_once(self, batches: Iterable[Mapping[str, Any]], tasks: int, plan: RunPlan | None) -> list[Any]:
         with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
             for batch in batches:
-                self._accept(args=batch, client=pipe)
+                self._accept(pipe, **batch)
             steps = len(pipe)
             if plan is not None:
                 self._open(pipe, plan, tasks)
@@ -247,9 +261,19 @@ class Ledger(Reader):
         Raises:
             RecordUnreadable: Another version wrote it; it stays where it was.
         """
-        head, start = [*self._head(), task_id, name, worker, slots], [self._lease_end(), uuid.uuid4().hex]
+        now = time.time()
         with translated(self._url):
-            answer = cast("Any", self._begin(args=[*head, *start, int(redelivered), int(promoted)]))
+            answer = self._begin(
+                now=now,
+                task_id=task_id,
+                name=name,
+                worker=worker,
+                slots=slots,
+                lease_until=now + self.lease_s,
+                start=uuid.uuid4().hex,
+                redelivered=int(redelivered),
+                promoted=int(promoted),
+            )
         move = Move(answer[0].decode())
         if move is Move.UNKNOWN:
             return Begun(move)
@@ -276,8 +300,7 @@ class Ledger(Reader):
             lost: Whether it, or its message, was lost.
         """
         counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
-        mark = str(int(lost))
-        return self._moved(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, mark=mark)
+        return self._moved(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, lost=lost)
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
         """Record how ``task`` ended, and publish what waited for that.
@@ -312,7 +335,7 @@ class Ledger(Reader):
         Raises:
             BrokerUnavailable: As of :meth:`finish`.
         """
-        moved, following = self._finished(task, result, worker, (start, message, slots))
+        moved, following = self._finished(task, result, worker, start=start, message=message, slots=slots)
         if following is None:
             return moved, None
         try:
@@ -328,10 +351,10 @@ class Ledger(Reader):
 
     def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
         """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
-        until = self._lease_end()
+        until = time.time() + self.lease_s
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
-                self._renew(args=[*self._head(), task_id, queue, worker, until], client=pipe)
+                self._renew(pipe, task_id=task_id, queue=queue, worker=worker, lease_until=until)
             pipe.execute()
 
     def count(self, counter: str, amount: float) -> None:
@@ -420,18 +443,27 @@ class Ledger(Reader):
         worker: str = "",
         payload: str = "",
         due: float = 0.0,
-        mark: str = "",
+        lost: bool = False,
     ) -> Move:
-        arguments: list[Any] = [*self._head(), task_id, str(new), worker, payload, repr(due), mark, *_flat(counted)]
         with translated(self._url):
-            return Move(cast("bytes", self._move(args=arguments)).decode())
+            answer: bytes = self._move(
+                now=time.time(),
+                task_id=task_id,
+                status=str(new),
+                worker=worker,
+                payload=payload,
+                due=due,
+                lost=int(lost),
+                counters=_flat(counted),
+            )
+        return Move(answer.decode())
 
     def _put_back(self, task_id: str, worker: str) -> None:
         """What was begun and cannot be read here waits again."""
         self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
 
     def _finished(
-        self, task: TaskRecord, result: Result, worker: str, then: Sequence[Any] = ("", "", 1)
+        self, task: TaskRecord, result: Result, worker: str, *, start: str = "", message: str = "", slots: int = 1
     ) -> tuple[bool, tuple[str, dict[bytes, bytes]] | None]:
         """Whether the task ended with this, and id and fields of what was begun in its place.
 
@@ -439,25 +471,30 @@ class Ledger(Reader):
             task: The task.
             result: How it ended.
             worker: Who says so.
-            then: To go on with another task: name of its start, the task whose message the worker has, its slots.
+            start: To go on with another task: names its start.
+            message: The task whose message the worker has.
+            slots: How many tasks it does at once.
         """
         if isinstance(result, TestingResult) and result.suite is not None:
             self.baselines.put(task.id, result.suite)  # now: what waits for the end begins with it
-        arguments: list[Any] = [*self._head(), task.id, str(result.status), worker, result.model_dump_json(), GRACE_S]
-        arguments += [*then, self._lease_end(), *_flat(counters.ended(task, result))]
+        now = time.time()
         with translated(self._url):
-            answer = cast("Any", self._finish(args=arguments))
+            answer = self._finish(
+                now=now,
+                task_id=task.id,
+                status=str(result.status),
+                worker=worker,
+                result=result.model_dump_json(),
+                start=start,
+                message_id=message,
+                slots=slots,
+                lease_until=now + self.lease_s,
+                counters=_flat(counters.ended(task, result)),
+            )
         if answer[1]:
             publishing.publish(self.tasks(task_id.decode() for task_id in answer[1]))
-        following = (answer[2].decode(), _paired(answer[3])) if len(answer) > 2 else None  # noqa: PLR2004 - see FINISH
+        following = (answer[2].decode(), _paired(answer[3])) if len(answer) > 2 else None  # noqa: PLR2004 - see finish.lua
         return answer[0] == Move.MOVED.encode(), following
-
-    def _lease_end(self) -> str:
-        return repr(time.time() + self.lease_s)
-
-    def _head(self) -> list[Any]:
-        """The arguments that each script begins with."""
-        return [self._prefix, self._settings.retention_s, repr(time.time()), self._settings.max_events]
 
     def _running_key(self, queue: str) -> str:
         return f"{self._prefix}running:{queue}"

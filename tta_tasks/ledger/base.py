@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Final
+
 import redis
 
+from tta_tasks import lua
 from tta_tasks.settings import Settings
+
+SCRIPTS: Final = Path(__file__).parent
 
 
 class Part:
@@ -22,3 +28,11 @@ class Part:
         self._settings = settings
         self._prefix = settings.key_prefix
         self._url = settings.redis
+
+    def _script(self, name: str, **constants: Any) -> lua.Script:  # noqa: ANN401 - what redis-py takes
+        """The script ``name`` of this package, with what the settings say of its arguments."""
+        limits = self._settings
+        known = {"prefix": self._prefix, "retention": limits.retention_s, "max_events": limits.max_events}
+        path = SCRIPTS / f"{name}.lua"
+        common = {argument: known[argument] for argument in lua.load(path).names if argument in known}
+        return lua.Script(self._redis, path, **common, **constants)

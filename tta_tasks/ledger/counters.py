@@ -1,7 +1,7 @@
 """What is counted for good when a task moves, so that figures need no scan of runs.
 
 One hash, ``<prefix>counters``: ``name:label:...`` -> how much. Its fields are bounded by the stages and statuses there
-are; the transitions add to it in the same atomic step (:mod:`tta_tasks.ledger.scripts`).
+are; the transitions add to it in the same atomic step (``_count.lua``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COUNTERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "tokens": (("kind",), "Tokens that agents took."),
     "cost_usd": ((), "What agents' models charged, in US dollars."),
 }
-#: Histogram -> what its labels are, and what it measures, in seconds. ``scripts.OBSERVE`` fills them.
+#: Histogram -> what its labels are, and what it measures, in seconds. ``_observe.lua`` fills them.
 HISTOGRAMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "task_seconds": (("stage",), "Time from a task's first start to its end."),
     "run_seconds": (("status",), "Time from a run's submission to its end."),

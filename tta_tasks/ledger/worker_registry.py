@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import cast
+from typing import Final, cast
 
 import redis
 
 from tta_tasks.connection import translated
 from tta_tasks.ledger.base import Part
-from tta_tasks.ledger.scripts import MIN_WINDOW
 from tta_tasks.settings import Settings
+
+#: Messages that a run may have in a queue at a time, however few workers there are.
+MIN_WINDOW: Final = 32
 
 
 class Presence(Part):

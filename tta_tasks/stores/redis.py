@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -18,6 +19,7 @@ from redis.retry import Retry
 
 from tta_tasks.connection import translated
 from tta_tasks.errors import SettingsError
+from tta_tasks.lua import Script
 from tta_tasks.stores import content
 from tta_tasks.stores.signing import Seal
 
@@ -26,26 +28,6 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 #: Digests read in a round trip when room is made.
 AT_ONCE = 500
-
-# KEYS: artifact, index, sizes, total.  ARGV: digest, now, retention.  Answers 1 when the artifact is there.
-_USE: Final = """
-if redis.call('EXPIRE', KEYS[1], ARGV[3]) == 0 then return 0 end
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-local size = redis.call('STRLEN', KEYS[1])
-if redis.call('HSETNX', KEYS[3], ARGV[1], size) == 1 then redis.call('INCRBY', KEYS[4], size) end
-for i = 2, 4 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
-return 1
-"""
-# KEYS: as above.  ARGV: digest, its last use as it was seen.  Answers its bytes, 0 when it was used meanwhile.
-_EVICT: Final = """
-if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1])) ~= tonumber(ARGV[2]) then return 0 end
-local size = tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0)
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('INCRBY', KEYS[4], -size)
-redis.call('DEL', KEYS[1])
-return size
-"""
 
 
 class RedisStore:
@@ -94,14 +76,14 @@ class RedisStore:
             ) from error
         self._prefix = f"{prefix}artifact:"
         self._index = f"{prefix}artifacts"
-        self._sizes = f"{prefix}artifact-sizes"
         self._total = f"{prefix}artifact-bytes"
         self._retention_s = retention_s
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._fresh_s = fresh_s
-        self._use = self._redis.register_script(_USE)
-        self._evict = self._redis.register_script(_EVICT)
+        folder = Path(__file__).parent
+        self._use = Script(self._redis, folder / "redis_use.lua", prefix=prefix, retention=retention_s)
+        self._evict = Script(self._redis, folder / "redis_evict.lua", prefix=prefix)
         self._seal = seal or Seal()
 
     def put(self, data: bytes) -> str:
@@ -130,7 +112,7 @@ class RedisStore:
     def has(self, digest: str) -> bool:
         """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
         with translated(self._place):
-            return bool(self._use(keys=self._keys(digest), args=[digest, time.time(), self._retention_s]))
+            return bool(self._use(digest=content.well_formed(digest), now=time.time()))
 
     def prune(self) -> int:
         """Nothing to do: Redis itself removes what has expired."""
@@ -176,10 +158,7 @@ class RedisStore:
 
     def _removed(self, digest: str, used: float) -> int:
         with translated(self._place):
-            return int(cast("int", self._evict(keys=self._keys(digest), args=[digest, repr(used)])))
-
-    def _keys(self, digest: str) -> list[str]:
-        return [self._prefix + content.well_formed(digest), self._index, self._sizes, self._total]
+            return int(self._evict(digest=content.well_formed(digest), last_used=used))
 
     def close(self) -> None:
         """Give back the connections."""

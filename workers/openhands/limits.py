@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import redis
 from pybreaker import (
@@ -25,6 +26,7 @@ from pybreaker import (
 
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import ModelUnavailable
+from tta_tasks.lua import Script
 from tta_tasks.settings import Settings
 from workers.openhands.outcome import ModelFault
 
@@ -36,18 +38,6 @@ LOOK_S = 0.5
 FAILURES, REST = 3, timedelta(seconds=60)
 #: Longest time a trial is believed to be going on.
 TRIAL_S = 120
-
-# No library keeps a bounded number of expiring places: a sorted set of holders by the end of their lease.
-# KEYS: the places.  ARGV: holder, number of places, seconds of a lease.  Answers 1 when the holder has one.
-_TAKE: Final = """
-local now = redis.call('TIME')
-now = now[1] + now[2] / 1000000
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[3]) * 2)
-return 1
-"""
 
 T = TypeVar("T")
 
@@ -90,7 +80,11 @@ class FleetLimits:
         #: What :class:`~tta_tasks.fleet.Fleet` shows of breakers.
         self._states = f"{settings.key_prefix}breakers"
         self._keep_s = settings.retention_s
-        self._take = self._redis.register_script(_TAKE)
+        self._take = Script(
+            self._redis,
+            Path(__file__).with_name("take_place.lua"),
+            prefix=settings.key_prefix,
+        )
         # Imported for agents only: it takes longer than all else of a task that is answered from the cache.
         from limits.storage import RedisStorage  # noqa: PLC0415
         from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415
@@ -109,11 +103,11 @@ class FleetLimits:
             StoreUnavailable: Redis does not answer.
         """
         key, holder = f"{self._prefix}places:{model}", uuid.uuid4().hex
-        while not self._taken(key, holder, places):
+        while not self._taken(model, holder, places):
             if not waiting.pause(f"waiting for a place at {model}"):
                 raise ModelUnavailable(f"All {places} places at the model {model!r} were taken.")
         done = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(key, holder, places, done), name="lease")
+        renewal = threading.Thread(target=self._renew, args=(model, holder, places, done), name="lease")
         renewal.start()
         try:
             yield
@@ -185,15 +179,15 @@ class FleetLimits:
         opened_at = storage.opened_at
         return bool(storage.state == STATE_OPEN and opened_at and datetime.now(UTC) < opened_at + REST)
 
-    def _taken(self, key: str, holder: str, places: int) -> bool:
+    def _taken(self, model: str, holder: str, places: int) -> bool:
         with translated(self._url):
-            return bool(self._take(keys=[key], args=[holder, places, LEASE_S]))
+            return bool(self._take(model=model, holder=holder, places=places, lease=LEASE_S))
 
-    def _renew(self, key: str, holder: str, places: int, done: threading.Event) -> None:
+    def _renew(self, model: str, holder: str, places: int, done: threading.Event) -> None:
         while not done.wait(LEASE_S / 3):
             try:
                 # Lost, when Redis was away for long, it is taken again; the others have to see to the bound.
-                self._take(keys=[key], args=[holder, places, LEASE_S])
+                self._take(model=model, holder=holder, places=places, lease=LEASE_S)
             except redis.RedisError:
                 continue  # the next time, or the lease ends
 

@@ -1,4 +1,4 @@
-"""Tasks on their way into the ledger: the arguments of ``scripts.ACCEPT``."""
+"""Tasks on their way into the ledger: the arguments of ``accept.lua``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Acceptance:
                     found[before].append(task.id)
         return found
 
-    def batches(self) -> Iterator[list[Any]]:
+    def batches(self) -> Iterator[dict[str, Any]]:
         """The kinds and the tasks, some hundreds at a time."""
         for start in range(0, len(self.tasks), BATCH):
             kinds: dict[tuple[Any, ...], int] = {}
@@ -56,7 +56,8 @@ class Acceptance:
             for task, request in zip(self.tasks[start : start + BATCH], self.requests[start:], strict=False):
                 tasks.append(kinds.setdefault(kind_of(task), len(kinds) + 1))
                 tasks += (task.id, task.label, publishing.label_of(task), request, *self._order(task.id))
-            yield [len(kinds), *(part for kind in kinds for part in self._kind(*kind)), *tasks]
+            batch = [*(part for kind in kinds for part in self._kind(*kind)), *tasks]
+            yield {"kinds": len(kinds), "batch": batch}
 
     def _kind(self, *values: Any) -> list[Any]:  # noqa: ANN401 - the values of different fields
         """A kind's queue, list, deadline, message and fields."""

@@ -1,0 +1,39 @@
+-- A worker begins a task.
+-- args: prefix, retention, now, max_events,
+--       task_id, name, worker, slots, lease_until, start, redelivered, promoted
+--
+-- start: names this start; the script may be sent twice, when its connection breaks before the answer.
+-- redelivered: 1 if the broker delivers its message again.  promoted: 1 if its promotion was checked.
+-- Returns what became of it and the task's fields: moved; unknown, foreign (it has another name), ended, early (it
+-- waits for others), unwanted (its run was cancelled), blocked (what it needs did not end well), busy (a worker is
+-- doing it), ready (its promotion is to be checked).
+--#include _tasks
+--#include _ended
+--#include _gated
+--#include _begin
+
+local key = key_of(task_id)
+local task = read(key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue', 'deadline',
+                  'stage', 'started_at', 'attempts')
+if not task.status then return {'unknown'} end
+
+local function refusal()
+  if task.name ~= name then return 'foreign' end
+  if ended(task.status) then return 'ended' end
+  if tonumber(task.unmet or 0) > 0 then return 'early' end
+  if task.run_id and redis.call('HGET', prefix .. 'run:' .. task.run_id, 'cancelled') == '1' then return 'unwanted' end
+  if task._blocked then return 'blocked' end
+  -- A copy of the message, while a worker executes the task: one of them is enough.
+  local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
+  if held then return task._start == start and 'moved' or 'busy' end
+  if is_gated(name) and promoted ~= '1' and not task.started_at then return 'ready' end
+end
+
+local refused = refusal()
+if refused then return {refused, redis.call('HGETALL', key)} end
+if task.status == 'running' then redis.call('HINCRBY', key, 'losses', 1) end
+if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. task.queue, task_id) end
+if redelivered == '1' then redis.call('HINCRBY', prefix .. 'counters', 'redelivered:' .. task.stage, 1) end
+begin(task_id, key, task, {})
+redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or task_id), retention)
+return {'moved', redis.call('HGETALL', key)}

@@ -1,0 +1,36 @@
+-- Records a person's decision on a deployment, if it is the first.
+-- args: prefix, retention, now, max_events, task_id, decision, outcome, message, due
+--
+-- due: when the reconciler looks at the task, should it be released.
+-- Returns what became of the decision, and the decision that counts.
+--#include _tasks
+--#include _ended
+--#include _tell
+
+local key = key_of(task_id)
+local task = read(key, 'status', 'promotion', 'decision', 'queue', 'run_id')
+if not task.status then return {'unknown', ''} end
+if task.decision then return {'decided', task.decision} end
+if ended(task.status) then return {'ended', ''} end
+if not task.promotion then return {'early', ''} end
+if task.status == 'running' then return {'begun', ''} end
+local promotion = cjson.decode(task.promotion)
+if outcome == 'approved' then
+  if not promotion.approval then return {'unneeded', ''} end
+  if tonumber(now) > promotion.expires_at then return {'expired', ''} end
+end
+redis.call('HSET', key, 'decision', decision)
+local answer = 'recorded'
+if outcome == 'rejected' then
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, now, task_id)
+elseif task.status == 'parked' and tonumber(now) >= promotion.soaked_at then
+  redis.call('HSET', key, 'status', 'queued', 'progress', '', 'published_at', now)
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, due, task_id)
+  redis.call('ZREM', prefix .. 'parked:' .. task.queue, task_id)
+  answer = 'released'
+end
+tell(task.run_id, task_id, outcome, message, '')
+redis.call('EXPIRE', key, retention)
+redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or task_id), retention)
+redis.call('PUBLISH', key, outcome)
+return {answer, decision}
