@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check slow bench deployables chaos rabbitmq clean
+.PHONY: demo test check lua slow bench deployables chaos rabbitmq clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
@@ -20,6 +20,11 @@ check: $(VENV)/.ready ## Style, types, and the direction of imports.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+lua: $(VENV)/.ready ## The scripts of Redis, each with what it includes. It needs luacheck (Debian: lua-check).
+	rm -rf build/lua
+	$(VENV)/bin/python -m tta_tasks.lua build/lua tta_tasks workers
+	luacheck --quiet build/lua
 
 deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. They need half a gigabyte of tools.
 	$(UV) sync --quiet --frozen --inexact --group deploy
@@ -49,4 +54,4 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 clean: ## Remove everything that was made here, releases of the demo included.
 	-$(VENV)/bin/tta down
-	rm -rf $(VENV) .tta .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .tta .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
