@@ -135,7 +135,7 @@ class TaskClient:
         ]
         self._admit(records)
         self.ledger.accept(records, most_bytes=self._settings.max_request_bytes)
-        self.ledger.secure()
+        self.ledger.wait_until_durable()
         return ids
 
     def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
@@ -151,7 +151,7 @@ class TaskClient:
         """
         self._admit(tasks)
         self.ledger.accept(tasks, plan, predecessors(canvas), most_bytes=self._settings.max_request_bytes)
-        self.ledger.secure()
+        self.ledger.wait_until_durable()
         return plan.id
 
     def retry(self, task_id: str) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from tta_tasks import publishing
 from tta_tasks.errors import DeploymentFailed, UsageError
 from tta_tasks.ledger import GRACE_S, Ledger
-from tta_tasks.ledger.parking import Answer
+from tta_tasks.ledger.parking import DecisionResult
 from tta_tasks.models import Decision, DeploymentRequest, Promotion, RunRecord, TaskRecord
 from tta_tasks.requests import failed
 
@@ -79,12 +79,12 @@ def decide(ledger: Ledger, run_id: str, outcome: Outcome, *, by: str = "", reaso
             f"{task.label!r} of run {run_id} was {counts.outcome} by {counts.by} on {moment(counts.at)}.",
             f"`tta status {run_id}` says what came of it.",
         )
-    if answer is not Answer.DECIDED and outcome == "rejected":
+    if answer is not DecisionResult.DECIDED and outcome == "rejected":
         ledger.finish(task, failed(task.request, rejection(decision)))
-    ledger.secure()
-    if answer is Answer.RELEASED:
+    ledger.wait_until_durable()
+    if answer is DecisionResult.RELEASED:
         publishing.publish([task])
-    return counts, answer is not Answer.DECIDED
+    return counts, answer is not DecisionResult.DECIDED
 
 
 def _parked(record: RunRecord) -> TaskRecord:
@@ -95,26 +95,26 @@ def _parked(record: RunRecord) -> TaskRecord:
     deployments = [task for task in record.tasks if isinstance(task.request, DeploymentRequest)]
     if not deployments:
         raise UsageError(f"Run {record.plan.id} deploys nothing: its target is {record.plan.target}.")
-    raise _refusal(Answer.EARLY, deployments[-1], record)
+    raise _refusal(DecisionResult.EARLY, deployments[-1], record)
 
 
-def _refusal(answer: Answer, task: TaskRecord, record: RunRecord) -> UsageError:
+def _refusal(answer: DecisionResult, task: TaskRecord, record: RunRecord) -> UsageError:
     """Why there is nothing to decide."""
     run_id, what = record.plan.id, f"{task.label!r} of run {record.plan.id}"
     if task.status.terminal:
         return UsageError(f"{what} has ended, as {task.status}.", f"`tta status {run_id}` says how.")
     match answer:
-        case Answer.UNNEEDED:
+        case DecisionResult.UNNEEDED:
             return UsageError(f"{what} needs no approval; it begins by itself.", f"`tta status {run_id}` says when.")
-        case Answer.EXPIRED:
+        case DecisionResult.EXPIRED:
             return UsageError(f"{what} was to be approved before.", f"`tta retry {run_id}` does the run once more.")
-        case Answer.EARLY:
+        case DecisionResult.EARLY:
             doing = next((each.label for each in record.tasks if not each.status.terminal), "")
             return UsageError(
                 f"{what} is not parked: the run is at {doing!r}.",
                 "It can be decided on once it is parked, if its target asks for that.",
             )
-        case Answer.BEGUN:
+        case DecisionResult.BEGUN:
             return UsageError(f"{what} has been begun.", f"`tta cancel {run_id}` stops it.")
         case _:
             return UsageError(f"{what} has ended meanwhile.", f"`tta status {run_id}` says how.")

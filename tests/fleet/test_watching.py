@@ -150,7 +150,7 @@ def test_dead_broker_is_a_figure() -> None:
 
 def test_top_shows_queues_and_workers(fleet: Fleet, view: View) -> None:
     """`tta top` shows each queue with its depth, who works on it, and which queue has nobody."""
-    fleet.client.ledger.presence.present("test-0@host", ["openhands"], slots=2)
+    fleet.client.ledger.worker_registry.register("test-0@host", ["openhands"], slots=2)
     fleet.submit(["one"])
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(picture(view.look(), "redis://broker"))

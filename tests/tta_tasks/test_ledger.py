@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from orchestrator.local.broker import Broker
 from tta_tasks.connection import without_password
 from tta_tasks.errors import RecordMissing, StoreUnavailable
-from tta_tasks.ledger import Begun, Ledger, Move
+from tta_tasks.ledger import BeginResult, Ledger, TransitionResult
 from tta_tasks.ledger.submission import BATCH
 from tta_tasks.ledger.worker_registry import MIN_WINDOW
 from tta_tasks.models import (
@@ -56,7 +56,7 @@ def _coverage(path: str, covered: int) -> ModuleCoverage:
 SUITE = SuiteReport(passed=2, coverage=(_coverage("calculator/one.py", 3), _coverage("calculator/two.py", 9)))
 
 
-def begin(ledger: Ledger, task: TaskRecord, worker: str, *, redelivered: bool = False) -> Begun:
+def begin(ledger: Ledger, task: TaskRecord, worker: str, *, redelivered: bool = False) -> BeginResult:
     return ledger.begin(task.id, task.name, worker, redelivered=redelivered)
 
 
@@ -90,9 +90,9 @@ def test_accepted_run_reads_back_whole(ledger: Ledger) -> None:
 def test_first_end_is_final(ledger: Ledger) -> None:
     """A task that ended neither starts, progresses nor ends again."""
     ledger.accept([task()], plan())
-    assert begin(ledger, task(), "w1").move is Move.MOVED
+    assert begin(ledger, task(), "w1").outcome is TransitionResult.APPLIED
     assert ledger.finish(task(), TestingResult(status=Status.COMPLETED), "w1")
-    assert begin(ledger, task(), "w2").move is Move.ENDED
+    assert begin(ledger, task(), "w2").outcome is TransitionResult.ENDED
     assert not ledger.finish(task(), TestingResult(status=Status.FAILED), "w2")
     ledger.progress(task(), "still here")
     record = ledger.task("t1")
@@ -244,7 +244,7 @@ def test_work_in_hand_is_not_begun_again(ledger: Ledger) -> None:
     """While a worker holds a task nobody else begins it, even if the broker delivers its message again."""
     ledger.accept([task()], plan())
     begin(ledger, task(), "w1")
-    assert begin(ledger, task(), "w2", redelivered=True).move is Move.BUSY
+    assert begin(ledger, task(), "w2", redelivered=True).outcome is TransitionResult.BUSY
     assert ledger.task("t1").worker == "w1"
 
 
@@ -258,7 +258,7 @@ def test_start_that_is_sent_twice_counts_once(ledger: Ledger, valkey: redis.Redi
         return real(**arguments)
 
     ledger._begin = twice  # type: ignore[assignment]
-    assert begin(ledger, task(), "w1").move is Move.MOVED
+    assert begin(ledger, task(), "w1").outcome is TransitionResult.APPLIED
     assert valkey.hget("tta:task:t1", "attempts") == b"1"
 
 
@@ -266,10 +266,10 @@ def test_only_who_has_it_gives_it_back(ledger: Ledger) -> None:
     """A worker that was taken for dead cannot put a task back that another one does by now; nor can the reconciler."""
     ledger.accept([task()], plan())
     begin(ledger, task(), "w2")
-    assert ledger.requeue(task(), "late", due=0.0, worker="w1") is Move.BUSY
-    assert ledger.requeue(task(), "again", due=0.0, lost=True) is Move.BUSY
+    assert ledger.requeue(task(), "late", due=0.0, worker="w1") is TransitionResult.BUSY
+    assert ledger.requeue(task(), "again", due=0.0, lost=True) is TransitionResult.BUSY
     assert ledger.task("t1").status is Status.RUNNING
-    assert ledger.requeue(task(), "again", due=0.0, worker="w2", lost=True) is Move.MOVED
+    assert ledger.requeue(task(), "again", due=0.0, worker="w2", lost=True) is TransitionResult.APPLIED
 
 
 def test_losses_are_counted_apart_from_retries(ledger: Ledger) -> None:
@@ -304,8 +304,8 @@ def test_what_has_not_ended_does_not_expire(ledger: Ledger, valkey: redis.Redis)
 def test_server_without_a_disk_is_not_waited_for(ledger: Ledger, valkey: redis.Redis) -> None:
     """A server that keeps nothing on disk says so once, and is not asked again."""
     valkey.config_resetstat()
-    ledger.secure()
-    ledger.secure()
+    ledger.wait_until_durable()
+    ledger.wait_until_durable()
     assert valkey.info("commandstats")["cmdstat_waitaof"]["calls"] == 1
 
 
@@ -317,7 +317,7 @@ def test_handed_in_is_on_disk(tmp_path: Path) -> None:
         with redis.Redis.from_url(broker.url) as client:
             ledger = Ledger(client, Settings(broker_url=SecretStr(broker.url)))
             ledger.accept([task()], plan())
-            ledger.secure()
+            ledger.wait_until_durable()
         assert broker.child is not None
         broker.child.process.kill()
         broker.child.process.wait()
@@ -339,12 +339,12 @@ def test_the_last_end_before_it_publishes_a_task(ledger: Ledger, valkey: redis.R
     after = {"a": (), "b": (), "c": ("a", "b")}
     ledger.accept([task(name) for name in "abc"], plan(task_ids=tuple("abc")), after)
     assert (waiting(valkey), ledger.task("c").unmet) == (["a", "b"], 2)
-    assert begin(ledger, task("c"), "w1").move is Move.EARLY
+    assert begin(ledger, task("c"), "w1").outcome is TransitionResult.WAITING
     ledger.finish(task("b"), TestingResult(status=Status.COMPLETED))
     assert waiting(valkey) == ["a", "b"]
     ledger.finish(task("a"), TestingResult(status=Status.COMPLETED))
     assert waiting(valkey) == ["a", "b", "c"]
-    assert begin(ledger, task("c"), "w1").move is Move.MOVED
+    assert begin(ledger, task("c"), "w1").outcome is TransitionResult.APPLIED
 
 
 def test_tasks_may_come_after_one_that_was_accepted_before(ledger: Ledger, valkey: redis.Redis) -> None:
@@ -362,7 +362,7 @@ def test_a_bad_end_blocks_all_that_comes_after(ledger: Ledger) -> None:
     """What comes after a task that failed is not begun, nor what comes after that; the first cause is told."""
     ledger.accept([task(name) for name in "abc"], plan(task_ids=tuple("abc")), {"a": (), "b": ("a",), "c": ("b",)})
     ledger.finish(task("a"), TestingResult(status=Status.FAILED))
-    assert begin(ledger, task("b"), "w1").move is Move.BLOCKED
+    assert begin(ledger, task("b"), "w1").outcome is TransitionResult.BLOCKED
     ledger.finish(task("b"), TestingResult(status=Status.SKIPPED))
     assert begin(ledger, task("c"), "w1").blocked == "'test' failed"
 
@@ -370,13 +370,13 @@ def test_a_bad_end_blocks_all_that_comes_after(ledger: Ledger) -> None:
 def test_task_after_one_that_is_not_known_is_blocked(ledger: Ledger) -> None:
     """What has expired cannot be waited for."""
     ledger.accept([task("a")], plan(task_ids=("a",)), {"a": ("gone",)})
-    assert begin(ledger, task("a"), "w1").move is Move.BLOCKED
+    assert begin(ledger, task("a"), "w1").outcome is TransitionResult.BLOCKED
 
 
 def test_task_is_not_begun_on_another_one_s_message(ledger: Ledger) -> None:
     """A queue's workers do only what is meant for it."""
     ledger.accept([task("a")])
-    assert ledger.begin("a", "tta_tasks.deploy", "w1").move is Move.FOREIGN
+    assert ledger.begin("a", "tta_tasks.deploy", "w1").outcome is TransitionResult.MISMATCH
 
 
 def fan(ledger: Ledger, run_id: str, width: int) -> list[str]:
@@ -408,19 +408,19 @@ def test_large_run_does_not_stand_before_a_small_one(ledger: Ledger, valkey: red
 def test_window_grows_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
     """A run fills all slots there are: with more of them, more of its tasks follow at the next end."""
     ids = fan(ledger, "large", 4 * MIN_WINDOW)
-    ledger.presence.present("w1", ["testing"], slots=MIN_WINDOW)
-    ledger.presence.widen(["testing"], 60)
+    ledger.worker_registry.register("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.worker_registry.refresh_windows(["testing"], 60)
     ledger.finish(task(ids[0], "large"), TestingResult(status=Status.COMPLETED))
     assert len([name for name in waiting(valkey) if name in ids]) == 2 * MIN_WINDOW + 1
 
 
 def test_window_shrinks_with_the_fleet(ledger: Ledger, valkey: redis.Redis) -> None:
     """When workers go, no more of a run follows than the rest needs, and none of it is passed over."""
-    ledger.presence.present("w1", ["testing"], slots=MIN_WINDOW)
-    ledger.presence.widen(["testing"], 60)
+    ledger.worker_registry.register("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.worker_registry.refresh_windows(["testing"], 60)
     ids = fan(ledger, "large", 4 * MIN_WINDOW)
-    ledger.presence.absent("w1", ["testing"], slots=MIN_WINDOW)
-    ledger.presence.widen(["testing"], 60)
+    ledger.worker_registry.deregister("w1", ["testing"], slots=MIN_WINDOW)
+    ledger.worker_registry.refresh_windows(["testing"], 60)
     for number, name in enumerate(ids):
         assert name in waiting(valkey), f"{name} waits for nothing, and was not published"
         if number < MIN_WINDOW:
@@ -482,15 +482,15 @@ def test_worker_goes_on_with_the_run_s_next_task(ledger: Ledger, valkey: redis.R
     before = waiting(valkey)
     assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
     assert waiting(valkey) == before
-    record = ledger.in_hand(ids[0])
+    record = ledger.claimed_task(ids[0])
     assert (record.id, record.status, record.worker, record.attempts) == (ids[MIN_WINDOW], Status.RUNNING, "w1", 1)
-    assert ledger.begin(record.id, record.name, "w2").move is Move.BUSY
+    assert ledger.begin(record.id, record.name, "w2").outcome is TransitionResult.BUSY
     valkey.zadd("tta:running:testing", {record.id: 0.0})
     ledger.renew([(ids[0], "testing")], "w1")
     assert cast("float", valkey.zscore("tta:running:testing", record.id)) > time.time()
-    assert ledger.requeue(ledger.in_hand(ids[0]), "lost", 0, worker="w1", lost=True) is Move.MOVED
+    assert ledger.requeue(ledger.claimed_task(ids[0]), "lost", 0, worker="w1", lost=True) is TransitionResult.APPLIED
     assert [event.what for _, event in ledger.events("large") if event.task_id == record.id] == ["running", "queued"]
-    assert ledger.in_hand(ids[1]).id == ids[1]
+    assert ledger.claimed_task(ids[1]).id == ids[1]
 
 
 def test_worker_that_was_not_answered_goes_on_with_the_same_task(ledger: Ledger) -> None:
@@ -507,8 +507,8 @@ def test_worker_that_was_answered_late_leaves_what_was_taken_for_lost(ledger: Le
     """What waits for another worker since, or ended, is not done by this one as well."""
     ids = fan(ledger, "large", MIN_WINDOW + 2)
     assert go_on(ledger, ids[0]) == ids[MIN_WINDOW]
-    ledger.requeue(ledger.in_hand(ids[0]), "lost", 0, worker="w1", lost=True)
-    assert ledger.in_hand(ids[0]).id == ids[0]
+    ledger.requeue(ledger.claimed_task(ids[0]), "lost", 0, worker="w1", lost=True)
+    assert ledger.claimed_task(ids[0]).id == ids[0]
     for _ in range(2):
         assert ledger.finish_and_begin(task(ids[0], "large"), DONE, "w1", message=ids[0], start="s") == (False, None)
         ledger.finish(task(ids[MIN_WINDOW], "large"), DONE)

@@ -48,14 +48,14 @@ from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable
 from tta_tasks.ledger import counters
 from tta_tasks.ledger.baselines import Baselines
-from tta_tasks.ledger.durability import Disk
+from tta_tasks.ledger.durability import Durability
 from tta_tasks.ledger.ends import Ends
 from tta_tasks.ledger.parking import Parking
 from tta_tasks.ledger.pipelining import run_each
-from tta_tasks.ledger.queries import Reader
+from tta_tasks.ledger.queries import Queries
 from tta_tasks.ledger.records import from_hash
-from tta_tasks.ledger.submission import Acceptance, dumped
-from tta_tasks.ledger.worker_registry import MIN_WINDOW, Presence
+from tta_tasks.ledger.submission import Submission, dumped
+from tta_tasks.ledger.worker_registry import MIN_WINDOW, WorkerRegistry
 from tta_tasks.models import (
     Result,
     RunPlan,
@@ -79,39 +79,39 @@ MAX_DURATIONS = 20_000
 FORGET_AT_ONCE = 3
 
 
-class Move(StrEnum):
-    """What became of a transition."""
+class TransitionResult(StrEnum):
+    """What became of a transition; all but the first leave the task as it was."""
 
-    MOVED = "moved"
+    APPLIED = "applied"
     #: The task had already ended.
     ENDED = "ended"
-    #: Another worker is doing it right now.
+    #: Another worker holds its lease.
     BUSY = "busy"
     UNKNOWN = "unknown"
     #: It waits for other tasks.
-    EARLY = "early"
+    WAITING = "waiting"
     #: Its run was cancelled.
-    UNWANTED = "unwanted"
+    CANCELLED = "cancelled"
     #: A task that it needs did not end well.
     BLOCKED = "blocked"
-    #: The message is for another task.
-    FOREIGN = "foreign"
-    #: A deployment that nothing keeps but, perhaps, its promotion.
-    READY = "ready"
+    #: The message is for another kind of task.
+    MISMATCH = "mismatch"
+    #: It can begin, once its promotion was checked.
+    GATED = "gated"
 
 
 @dataclass(frozen=True)
-class Begun:
+class BeginResult:
     """What became of the beginning of a task."""
 
-    move: Move
+    outcome: TransitionResult
     #: ``None`` when it is unknown.
     task: TaskRecord | None = None
     #: Which task that it needs did not end well, and how.
     blocked: str = ""
 
 
-class Ledger(Reader):
+class Ledger(Queries):
     """The ledger of one installation.
 
     Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
@@ -136,11 +136,11 @@ class Ledger(Reader):
         self.baselines = Baselines(client, settings)
         #: Tasks that wait without a worker.
         self.parking = Parking(client, settings)
-        #: The workers there are.
-        self.presence = Presence(client, settings, self.lease_s)
+        #: The workers of each queue.
+        self.worker_registry = WorkerRegistry(client, settings, self.lease_s)
         #: What has ended, for observers.
         self.ends = Ends(client, settings)
-        self._disk = Disk(client, settings)
+        self._durability = Durability(client, settings)
 
     @classmethod
     def connect(cls, settings: Settings) -> Ledger:
@@ -179,10 +179,10 @@ class Ledger(Reader):
         """
         if after is None:
             after = {task.id: task.request.needs for task in tasks}
-        handed = Acceptance(tasks, dumped(tasks, most_bytes), after, self._prefix, self._is_broker)
+        submission = Submission(tasks, dumped(tasks, most_bytes), after, self._prefix, self._is_broker)
         common = {"now": time.time(), "delivered": int(delivered)}
-        batches = (common | batch for batch in handed.batches())
-        if plan is None and not any(handed.followers.values()):
+        batches = (common | batch for batch in submission.batches())
+        if plan is None and not any(submission.followers.values()):
             with translated(self._url):
                 found = run_each(self._redis, self._accept, batches)
         else:
@@ -213,15 +213,15 @@ class Ledger(Reader):
 
     def keeps(self) -> bool | None:
         """Whether what is accepted outlives the server's process; ``None`` where the server cannot tell."""
-        return self._disk.keeps()
+        return self._durability.keeps()
 
-    def secure(self) -> None:
-        """Wait until all that was written is on the server's disk, where the server can tell.
+    def wait_until_durable(self) -> None:
+        """Wait until everything written so far is on the server's disk, where the server can tell.
 
         Raises:
             StoreUnavailable: It is not there within ``submit_fsync_timeout_s``.
         """
-        self._disk.secure()
+        self._durability.wait_until_durable()
 
     def cancel(self, run_id: str) -> None:
         """Ask a run's running tasks to stop. Kept here, so that a worker that starts later knows, too.
@@ -244,7 +244,7 @@ class Ledger(Reader):
         slots: int = 1,
         redelivered: bool = False,
         promoted: bool = False,
-    ) -> Begun:
+    ) -> BeginResult:
         """Record that ``worker`` begins a task, and take its lease.
 
         While somebody holds it the answer is ``BUSY``, even when the broker delivers the message again: it does so when
@@ -256,7 +256,7 @@ class Ledger(Reader):
             worker: Node name of the worker.
             slots: How many tasks it does at once.
             redelivered: Whether the broker delivers its message again; counted.
-            promoted: Whether a deployment's promotion was seen to; without, it is ``READY`` and nothing changes.
+            promoted: Whether its promotion was checked; without, a deployment is ``GATED`` and nothing changes.
 
         Raises:
             RecordUnreadable: Another version wrote it; it stays where it was.
@@ -274,22 +274,24 @@ class Ledger(Reader):
                 redelivered=int(redelivered),
                 promoted=int(promoted),
             )
-        move = Move(answer[0].decode())
-        if move is Move.UNKNOWN:
-            return Begun(move)
+        outcome = TransitionResult(answer[0].decode())
+        if outcome is TransitionResult.UNKNOWN:
+            return BeginResult(outcome)
         fields = _paired(answer[1])
         try:
-            return Begun(move, from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
+            return BeginResult(outcome, from_hash(task_id, fields), fields.get(b"_blocked", b"").decode())
         except RecordUnreadable:
-            if move is Move.MOVED:  # a host that can read it may do it
+            if outcome is TransitionResult.APPLIED:  # a host that can read it may do it
                 self._put_back(task_id, worker)
             raise
 
     def progress(self, task: TaskRecord, message: str) -> None:
         """Record what ``task`` is doing now."""
-        self._moved(task.id, "progress", {}, payload=message[:200])
+        self._transition(task.id, "progress", {}, payload=message[:200])
 
-    def requeue(self, task: TaskRecord, why: str, due: float, *, worker: str = "", lost: bool = False) -> Move:
+    def requeue(
+        self, task: TaskRecord, why: str, due: float, *, worker: str = "", lost: bool = False
+    ) -> TransitionResult:
         """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``.
 
         Args:
@@ -300,7 +302,7 @@ class Ledger(Reader):
             lost: Whether it, or its message, was lost.
         """
         counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
-        return self._moved(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, lost=lost)
+        return self._transition(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, lost=lost)
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
         """Record how ``task`` ended, and publish what waited for that.
@@ -318,7 +320,7 @@ class Ledger(Reader):
     ) -> tuple[bool, TaskRecord | None]:
         """Record how ``task`` ended, and that its worker goes on with the run's next one of its kind, if one waits.
 
-        That one has no message of its own: :meth:`in_hand` tells which one the message has come to.
+        That one has no message of its own: :meth:`claimed_task` returns the one that is executed on a message.
 
         Args:
             task: The task.
@@ -382,8 +384,8 @@ class Ledger(Reader):
                 pipe.expire(self._run_key(task.run_id or ""), self._settings.retention_s)
             pipe.execute()
 
-    def put_off(self, queue: str, task_id: str, when: float) -> None:
-        """Look after a task at ``when`` whose record cannot be read; whoever can may have ended it meanwhile."""
+    def postpone(self, queue: str, task_id: str, when: float) -> None:
+        """Postpone the next check of a task whose record cannot be read here, unless another host has ended it."""
         with translated(self._url):
             self._redis.zadd(self._open_key(queue), {task_id: when}, xx=True)
 
@@ -394,8 +396,8 @@ class Ledger(Reader):
             self._redis.zrem(self._running_key(queue), task_id)
             self._redis.zrem(f"{self._prefix}parked:{queue}", task_id)
 
-    def bury(self, task: TaskRecord, why: str) -> None:
-        """Keep the story of a task that was given up."""
+    def dead_letter(self, task: TaskRecord, why: str) -> None:
+        """Append a task that was given up to the dead letters."""
         letter = task.model_copy(update={"progress": why}).model_dump_json(exclude={"request", "result"})
         with translated(self._url), self._redis.pipeline() as pipe:
             pipe.lpush(f"{self._prefix}dead", letter)
@@ -404,8 +406,8 @@ class Ledger(Reader):
             pipe.hincrby(f"{self._prefix}counters", f"dead:{task.stage}", 1)
             pipe.execute()
 
-    def took(self, component: str, module: str, seconds: float) -> None:
-        """Remember how long a module's generation took, so that the longest can begin first the next time."""
+    def record_duration(self, component: str, module: str, seconds: float) -> None:
+        """Record how long a module's generation took, so that the longest can begin first the next time."""
         key = f"{self._prefix}durations:{component}"
         with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, module, f"{seconds:.2f}")
@@ -434,7 +436,7 @@ class Ledger(Reader):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _moved(
+    def _transition(
         self,
         task_id: str,
         new: str,
@@ -444,7 +446,7 @@ class Ledger(Reader):
         payload: str = "",
         due: float = 0.0,
         lost: bool = False,
-    ) -> Move:
+    ) -> TransitionResult:
         with translated(self._url):
             answer: bytes = self._move(
                 now=time.time(),
@@ -456,11 +458,11 @@ class Ledger(Reader):
                 lost=int(lost),
                 counters=_flat(counted),
             )
-        return Move(answer.decode())
+        return TransitionResult(answer.decode())
 
     def _put_back(self, task_id: str, worker: str) -> None:
         """What was begun and cannot be read here waits again."""
-        self._moved(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
+        self._transition(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
 
     def _finished(
         self, task: TaskRecord, result: Result, worker: str, *, start: str = "", message: str = "", slots: int = 1
@@ -494,7 +496,7 @@ class Ledger(Reader):
         if answer[1]:
             publishing.publish(self.tasks(task_id.decode() for task_id in answer[1]))
         following = (answer[2].decode(), _paired(answer[3])) if len(answer) > 2 else None  # noqa: PLR2004 - see finish.lua
-        return answer[0] == Move.MOVED.encode(), following
+        return answer[0] == TransitionResult.APPLIED.encode(), following
 
     def _running_key(self, queue: str) -> str:
         return f"{self._prefix}running:{queue}"

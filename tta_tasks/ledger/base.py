@@ -1,4 +1,4 @@
-"""What the parts of a ledger share."""
+"""What the classes of a ledger share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tta_tasks.settings import Settings
 SCRIPTS: Final = Path(__file__).parent
 
 
-class Part:
-    """A part of one installation's ledger.
+class LedgerBase:
+    """One installation's ledger, or a part of it.
 
     Every method of one raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
 

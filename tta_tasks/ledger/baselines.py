@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tta_tasks.connection import translated
-from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.models import ModuleCoverage, SuiteReport
 
 #: The field of the suite; no module's path is like it.
 SUITE = "."
 
 
-class Baselines(Part):
+class Baselines(LedgerBase):
     """The baselines of one installation's runs."""
 
     def put(self, task_id: str, suite: SuiteReport) -> None:

@@ -4,9 +4,9 @@
 --
 -- start: names this start; the script may be sent twice, when its connection breaks before the answer.
 -- redelivered: 1 if the broker delivers its message again.  promoted: 1 if its promotion was checked.
--- Returns what became of it and the task's fields: moved; unknown, foreign (it has another name), ended, early (it
--- waits for others), unwanted (its run was cancelled), blocked (what it needs did not end well), busy (a worker is
--- doing it), ready (its promotion is to be checked).
+-- Returns what became of it and the task's fields: applied; unknown, mismatch (it has another name), ended, waiting
+-- (for other tasks), cancelled (its run was), blocked (what it needs did not end well), busy (a worker executes it),
+-- gated (its promotion is to be checked).
 --#include _tasks
 --#include _ended
 --#include _gated
@@ -18,15 +18,15 @@ local task = read(key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_u
 if not task.status then return {'unknown'} end
 
 local function refusal()
-  if task.name ~= name then return 'foreign' end
+  if task.name ~= name then return 'mismatch' end
   if ended(task.status) then return 'ended' end
-  if tonumber(task.unmet or 0) > 0 then return 'early' end
-  if task.run_id and redis.call('HGET', prefix .. 'run:' .. task.run_id, 'cancelled') == '1' then return 'unwanted' end
+  if tonumber(task.unmet or 0) > 0 then return 'waiting' end
+  if task.run_id and redis.call('HGET', prefix .. 'run:' .. task.run_id, 'cancelled') == '1' then return 'cancelled' end
   if task._blocked then return 'blocked' end
   -- A copy of the message, while a worker executes the task: one of them is enough.
   local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
-  if held then return task._start == start and 'moved' or 'busy' end
-  if is_gated(name) and promoted ~= '1' and not task.started_at then return 'ready' end
+  if held then return task._start == start and 'applied' or 'busy' end
+  if is_gated(name) and promoted ~= '1' and not task.started_at then return 'gated' end
 end
 
 local refused = refusal()
@@ -36,4 +36,4 @@ if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. task.q
 if redelivered == '1' then redis.call('HINCRBY', prefix .. 'counters', 'redelivered:' .. task.stage, 1) end
 begin(task_id, key, task, {})
 redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or task_id), retention)
-return {'moved', redis.call('HGETALL', key)}
+return {'applied', redis.call('HGETALL', key)}

@@ -13,7 +13,7 @@ import redis
 
 from tta_tasks.connection import translated
 from tta_tasks.errors import StoreUnavailable
-from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.settings import Settings
 
 #: A server that writes to its disk is woken so that it tells when that is done: at once, after the first of these, and
@@ -21,14 +21,14 @@ from tta_tasks.settings import Settings
 FIRST_WAKE_S, LAST_WAKE_S = 0.0001, 0.005
 
 
-class Disk(Part):
+class Durability(LedgerBase):
     """The disk of the ledger's Redis, as far as the server tells of it (``WAITAOF``)."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         super().__init__(client, settings)
         self._tells_disk = True
 
-    def secure(self) -> None:
+    def wait_until_durable(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.
 
         Raises:

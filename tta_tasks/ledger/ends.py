@@ -17,7 +17,7 @@ import redis
 
 from tta_tasks.connection import translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable
-from tta_tasks.ledger.queries import Reader
+from tta_tasks.ledger.queries import Queries
 from tta_tasks.ledger.records import entries
 from tta_tasks.models import End, RunEnd, Status, TaskEnd
 
@@ -43,7 +43,7 @@ class Delivery:
     task_id: str
 
 
-class Ends(Reader):
+class Ends(Queries):
     """The ends that observers have not acknowledged yet."""
 
     @property

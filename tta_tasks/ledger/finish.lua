@@ -6,8 +6,8 @@
 -- min_window: messages a run may have in a queue, however few workers there are.
 -- start: names the start of the run's next task of the same name; empty if the worker does not go on.
 -- message_id: the task whose message the worker has.
--- Returns moved, ended or unknown; ids of tasks that can begin now and are to be published by the caller; id and fields
--- of the task that was begun, if one was.
+-- Returns applied, ended or unknown; ids of tasks that can begin now and are to be published by the caller; id and
+-- fields of the task that was begun, if one was.
 --#include _tasks
 --#include _ended
 --#include _optional
@@ -165,5 +165,5 @@ else
   redis.call('EXPIRE', prefix .. 'counters', retention)
 end
 push()
-if begun then return {'moved', ready, begun, redis.call('HGETALL', key_of(begun))} end
-return {'moved', ready}
+if begun then return {'applied', ready, begun, redis.call('HGETALL', key_of(begun))} end
+return {'applied', ready}

@@ -4,7 +4,7 @@
 --
 -- status: progress (payload = message) or queued (payload = why, due = when the reconciler looks at it; with a worker
 -- only if that one executes it, without only if no worker holds it).  lost: 1 if it was lost while it ran.
--- Returns moved, ended, busy or unknown.
+-- Returns applied, ended, busy or unknown.
 --#include _tasks
 --#include _ended
 --#include _next_check
@@ -34,4 +34,4 @@ count(counters)
 tell(task.run_id, task_id, status, payload, worker)
 redis.call('EXPIRE', key, retention)
 if not task.started_at then redis.call('EXPIRE', prefix .. 'events:' .. (task.run_id or task_id), retention) end
-return 'moved'
+return 'applied'

@@ -14,7 +14,7 @@ from enum import StrEnum
 import redis
 
 from tta_tasks.connection import translated
-from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.models import Decision, Promotion, TaskRecord
 from tta_tasks.settings import Settings
 
@@ -22,7 +22,7 @@ from tta_tasks.settings import Settings
 LOOKS = 4
 
 
-class Answer(StrEnum):
+class DecisionResult(StrEnum):
     """What became of a decision."""
 
     #: It is written down.
@@ -43,7 +43,7 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Parking(Part):
+class Parking(LedgerBase):
     """Parks tasks, and takes down what people decide of them."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -67,7 +67,7 @@ class Parking(Part):
             )
         return bool(answer)
 
-    def decide(self, task: TaskRecord, decision: Decision, look: float) -> tuple[Answer, Decision | None]:
+    def decide(self, task: TaskRecord, decision: Decision, look: float) -> tuple[DecisionResult, Decision | None]:
         """Write ``decision`` down, if it is the first and there is something to decide.
 
         Args:
@@ -89,7 +89,7 @@ class Parking(Part):
                 due=look,
             )
         counts = Decision.model_validate_json(answer[1]) if answer[1] else None
-        return Answer(answer[0].decode()), counts
+        return DecisionResult(answer[0].decode()), counts
 
     def defer(self, task: TaskRecord, look: float) -> None:
         """Look after ``task`` at ``look``, unless it changes, or has changed since it was read."""

@@ -1,4 +1,4 @@
-"""What the ledger tells of runs and tasks."""
+"""Reads runs and tasks from the ledger."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from tta_tasks.connection import translated
 from tta_tasks.errors import RecordMissing
-from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.ledger.records import entries, from_hash, result_of
 from tta_tasks.models import Event, Result, RunPlan, RunRecord, Status, TaskRecord
 
 
-class Reader(Part):
+class Queries(LedgerBase):
     """Reads a ledger, and changes nothing."""
 
     def cancelled(self, run_id: str) -> bool:
@@ -20,8 +20,8 @@ class Reader(Part):
         with translated(self._url):
             return self._redis.hget(self._run_key(run_id), "cancelled") == b"1"
 
-    def unwanted(self, task: TaskRecord) -> bool:
-        """Whether nobody waits for ``task`` any more: its run was asked to stop, or it was ended meanwhile."""
+    def is_cancelled(self, task: TaskRecord) -> bool:
+        """Whether ``task`` need not go on: its run was cancelled, or it was ended meanwhile."""
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(self._task_key(task.id), "status")
             pipe.hget(self._run_key(task.run_id or ""), "cancelled")
@@ -135,10 +135,10 @@ class Reader(Part):
             for position, fields in entries(answer)
         ]
 
-    def in_hand(self, task_id: str) -> TaskRecord:
-        """The task that the message of ``task_id`` has come to: itself, or one that its worker went on with.
+    def claimed_task(self, task_id: str) -> TaskRecord:
+        """The task being executed on the message of ``task_id``: its own, or a quick task chained to it.
 
-        A copy of the message may come when the latter waits again, for a message of its own: that one is not meant.
+        A chained task that was requeued does not count: it has a message of its own.
 
         Raises:
             RecordMissing: No such task, or it has expired.

@@ -1,4 +1,4 @@
-"""Tasks on their way into the ledger: the arguments of ``accept.lua``."""
+"""Tasks that are submitted: the arguments of ``accept.lua``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ kind_of: Final = attrgetter(*KIND)
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """Tasks that are handed in.
+class Submission:
+    """Tasks that are submitted together.
 
     Args:
         tasks: In the order in which those that can begin at once are published.

@@ -1,4 +1,4 @@
-"""Which workers there are, and how much of a run they can have in hand.
+"""Which workers take tasks of which queue, and how many messages of a run each queue may have.
 
 <prefix>workers:<queue>  zset    "<slots> <node name>" of the workers on it, by when they are due to be heard of again
 <prefix>window:<queue>   string  how many messages of one run may be in the queue at a time
@@ -13,14 +13,14 @@ from typing import Final, cast
 import redis
 
 from tta_tasks.connection import translated
-from tta_tasks.ledger.base import Part
+from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.settings import Settings
 
 #: Messages that a run may have in a queue at a time, however few workers there are.
 MIN_WINDOW: Final = 32
 
 
-class Presence(Part):
+class WorkerRegistry(LedgerBase):
     """The workers of one installation.
 
     Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
@@ -35,8 +35,8 @@ class Presence(Part):
         super().__init__(client, settings)
         self._lease_s = lease_s
 
-    def present(self, worker: str, queues: Iterable[str], slots: int) -> None:
-        """Record that ``worker`` takes tasks of ``queues``, ``slots`` at once, and will say so again within a lease."""
+    def register(self, worker: str, queues: Iterable[str], slots: int) -> None:
+        """Record for the time of a lease that ``worker`` takes tasks of ``queues``, ``slots`` at once."""
         now = time.time()
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in queues:
@@ -45,14 +45,14 @@ class Presence(Part):
                 pipe.expire(self._key(queue), self._settings.retention_s)
             pipe.execute()
 
-    def absent(self, worker: str, queues: Iterable[str], slots: int) -> None:
+    def deregister(self, worker: str, queues: Iterable[str], slots: int) -> None:
         """Record that ``worker`` takes no more tasks."""
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.zrem(self._key(queue), f"{slots} {worker}")
             pipe.execute()
 
-    def widen(self, queues: Iterable[str], within_s: float) -> None:
+    def refresh_windows(self, queues: Iterable[str], within_s: float) -> None:
         """Let a run have twice as many messages in each queue as its workers have slots; for ``within_s`` seconds."""
         names, now = list(queues), time.time()
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:

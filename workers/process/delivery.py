@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from tta_tasks import plugins, publishing
 from tta_tasks.errors import Cancelled, RecordMissing, RecordUnreadable, TransientError, TtaError, UsageError
 from tta_tasks.kinds import kind_of
-from tta_tasks.ledger import GRACE_S, Begun, Ledger, Move
+from tta_tasks.ledger import GRACE_S, BeginResult, Ledger, TransitionResult
 from tta_tasks.ledger.records import REQUEST
 from tta_tasks.models import AnyRequest, Promotion, Result, Status, TaskRecord
 from tta_tasks.requests import failed, record_of
@@ -88,12 +88,12 @@ def _done(ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None) 
     begin = partial(ledger.begin, str(task.request.id), task.name, worker, slots=slots, redelivered=redelivered)
     begun, record = _known(begin(), begin, ledger, task, request)
     result: Result | Promotion | None = None
-    if begun.move is Move.READY and (result := _unpromoted(ledger, record)) is None:
+    if begun.outcome is TransitionResult.GATED and (result := _unpromoted(ledger, record)) is None:
         begun = begin(promoted=True)
     if isinstance(result, Promotion):
         ledger.parking.park(record, result)
         raise Ignore  # the reconciler, or a person's approval, publishes it again
-    if begun.move is Move.ENDED:
+    if begun.outcome is TransitionResult.ENDED:
         return _reply(record.id, record.result)
     began = time.monotonic()
     result = result or _result(begun, ledger, task)
@@ -115,7 +115,7 @@ def _go_on(ledger: Ledger, task: Task[..., Any], record: TaskRecord | None) -> N
         except kind_of(record.request).retry.retry_on as error:
             # Retries are counted on a message of its own.
             due = time.time() + GRACE_S
-            if ledger.requeue(record, f"again: {error.message}", due, worker=worker) is Move.MOVED:
+            if ledger.requeue(record, f"again: {error.message}", due, worker=worker) is TransitionResult.APPLIED:
                 publishing.publish([record])
             return
         took = time.monotonic() - began
@@ -143,14 +143,14 @@ class _Pace:
 _pace = _Pace()
 
 
-def _result(begun: Begun, ledger: Ledger, task: Task[..., Any]) -> Result:
+def _result(begun: BeginResult, ledger: Ledger, task: Task[..., Any]) -> Result:
     """The work done, or why it is not."""
     match begun:
-        case Begun(Move.MOVED, TaskRecord() as record):
+        case BeginResult(TransitionResult.APPLIED, TaskRecord() as record):
             return _given_up(ledger, record) or _attempted(ledger, task, record)
-        case Begun(Move.UNWANTED, TaskRecord() as record):
+        case BeginResult(TransitionResult.CANCELLED, TaskRecord() as record):
             return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
-        case Begun(Move.BLOCKED, TaskRecord() as record):
+        case BeginResult(TransitionResult.BLOCKED, TaskRecord() as record):
             why = begun.blocked or "a task whose result it needs has expired"
             return failed(record.request, TtaError(f"Not begun, as {why}."), Status.SKIPPED)
         case _:
@@ -158,8 +158,12 @@ def _result(begun: Begun, ledger: Ledger, task: Task[..., Any]) -> Result:
 
 
 def _known(
-    begun: Begun, begin: Callable[[], Begun], ledger: Ledger, task: Task[..., Any], request: dict[str, Any] | None
-) -> tuple[Begun, TaskRecord]:
+    begun: BeginResult,
+    begin: Callable[[], BeginResult],
+    ledger: Ledger,
+    task: Task[..., Any],
+    request: dict[str, Any] | None,
+) -> tuple[BeginResult, TaskRecord]:
     """What was begun; a request that a producer published without the ledger is accepted now.
 
     Raises:
@@ -167,16 +171,16 @@ def _known(
         UsageError: The request is none, or one for another task: a queue's workers do only what is meant for it.
     """
     task_id = str(task.request.id)
-    if begun.move is Move.UNKNOWN and request is not None:
+    if begun.outcome is TransitionResult.UNKNOWN and request is not None:
         record = record_of(_validated(request), task_id)
         if record.name == task.name:
             ledger.accept([record], delivered=True)
             begun = begin()
         else:
-            begun = Begun(Move.FOREIGN, record)
+            begun = BeginResult(TransitionResult.MISMATCH, record)
     if begun.task is None:
         raise RecordMissing(f"No task {task_id} is known here.", "It has expired, or was never accepted.")
-    if begun.move is Move.FOREIGN:
+    if begun.outcome is TransitionResult.MISMATCH:
         raise UsageError(f"The message is for {task.name}, its request for {begun.task.name}.", "It is not acted upon.")
     return begun, begun.task
 
@@ -196,7 +200,7 @@ def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TtaE
     policy = kind_of(record.request).retry
     delay = policy.delay_s(task.request.retries)
     why, due = f"again in {delay:.0f} s: {error.message}", time.time() + delay + GRACE_S
-    if ledger.requeue(record, why, due, worker=task.request.hostname or "") is not Move.MOVED:
+    if ledger.requeue(record, why, due, worker=task.request.hostname or "") is not TransitionResult.APPLIED:
         return Ignore()  # it was taken for lost, and another one is doing it, or it was ended
     return task.retry(countdown=delay, max_retries=policy.max_retries, throw=False)
 
@@ -259,7 +263,7 @@ def _given_up(ledger: Ledger, record: TaskRecord) -> Result | None:
     if record.losses < kind_of(record.request).retry.max_losses:
         return None
     why = f"Given up: its worker was lost {record.losses} times while doing it."
-    ledger.bury(record, why)
+    ledger.dead_letter(record, why)
     return failed(record.request, TtaError(why))
 
 

@@ -53,14 +53,14 @@ class Lease(bootsteps.StartStopStep):
         if (state.should_stop, state.should_terminate) != (None, None) and consumer.task_consumer:
             consumer.task_consumer.channel.do_restore = True
         with contextlib.suppress(StoreUnavailable):  # it will be missed soon enough
-            self._ledger.presence.absent(consumer.hostname, _queues(consumer), _slots(consumer))
+            self._ledger.worker_registry.deregister(consumer.hostname, _queues(consumer), _slots(consumer))
 
     def _renew(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         channel = consumer.task_consumer.channel
         if hasattr(channel, "unacked_index_key"):
             renew_messages(channel)
         try:
-            self._ledger.presence.present(consumer.hostname, _queues(consumer), _slots(consumer))
+            self._ledger.worker_registry.register(consumer.hostname, _queues(consumer), _slots(consumer))
         except StoreUnavailable as error:
             log.warning("The worker could not say that it is there: %s", error)
 

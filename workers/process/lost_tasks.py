@@ -16,7 +16,7 @@ from celery.signals import task_failure, task_revoked
 from tta_tasks import publishing
 from tta_tasks.errors import RecordMissing, RecordUnreadable, TransientError, TtaError
 from tta_tasks.kinds import BY_TASK
-from tta_tasks.ledger import GRACE_S, Ledger, Move
+from tta_tasks.ledger import GRACE_S, Ledger, TransitionResult
 from tta_tasks.models import Status
 from tta_tasks.requests import failed
 from tta_tasks.settings import settings
@@ -37,9 +37,9 @@ def give_back(task_id: str, worker: str, why: str, *, lost: bool) -> None:
     """
     try:
         ledger = Ledger.connect(settings())
-        record = ledger.in_hand(task_id)
+        record = ledger.claimed_task(task_id)
         moved = ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
-        if moved is Move.MOVED and record.id != task_id:
+        if moved is TransitionResult.APPLIED and record.id != task_id:
             publishing.publish([record])
     except (RecordMissing, RecordUnreadable, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)
@@ -49,7 +49,7 @@ def end(task_id: str, why: TtaError, status: Status = Status.FAILED) -> None:
     """Record that nobody will do the task any more that the message of ``task_id`` had come to."""
     try:
         ledger = Ledger.connect(settings())
-        record = ledger.in_hand(task_id)
+        record = ledger.claimed_task(task_id)
         ledger.finish(record, failed(record.request, why, status))
     except (RecordMissing, RecordUnreadable, TransientError) as error:
         log.warning(UNWRITTEN, task_id, error)

@@ -26,7 +26,7 @@ from tta_tasks import publishing, queues
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable, TransientError, TtaError
 from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
-from tta_tasks.ledger import GRACE_S, Ledger, Move
+from tta_tasks.ledger import GRACE_S, Ledger, TransitionResult
 from tta_tasks.models import Promotion, Status, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import ArtifactStore
@@ -83,7 +83,7 @@ class Reconciler:
         Raises:
             StoreUnavailable: The ledger does not answer.
         """
-        self._ledger.presence.widen(queues.NAMES, self._every * 10)
+        self._ledger.worker_registry.refresh_windows(queues.NAMES, self._every * 10)
         done = sum(self._look_after(queue) for queue in queues.NAMES)
         if time.monotonic() >= self._evict_at:
             self._evict_at = time.monotonic() + EVICT_EVERY * self._every
@@ -114,7 +114,7 @@ class Reconciler:
             except RecordUnreadable as error:
                 # It must not keep the others from being looked after; a worker that can read it may be elected next.
                 log.error("%s", error)  # noqa: TRY400 - one line
-                self._ledger.put_off(queue, task_id, time.time() + UNREADABLE_S)
+                self._ledger.postpone(queue, task_id, time.time() + UNREADABLE_S)
 
     def _look(self, task: TaskRecord) -> float | None:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
@@ -216,14 +216,14 @@ class Reconciler:
             return 0.0
 
     def _again(self, task: TaskRecord, why: str) -> None:
-        if self._ledger.requeue(task, f"again: {why}", time.time() + GRACE_S, lost=True) is Move.MOVED:
+        if self._ledger.requeue(task, f"again: {why}", time.time() + GRACE_S, lost=True) is TransitionResult.APPLIED:
             log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
             publishing.publish([task])
 
     def _end(self, task: TaskRecord, why: str) -> None:
         if self._ledger.finish(task, failed(task.request, TtaError(why))):
             log.error("%s %s (%s): %s", task.name, task.id, task.label, why)
-            self._ledger.bury(task, why)
+            self._ledger.dead_letter(task, why)
 
 
 class Reconciling(bootsteps.StartStopStep):

@@ -77,7 +77,7 @@ class Context:
 
     def cancelled(self) -> bool:
         """Whether nobody waits for this task any more."""
-        return self.ledger.unwanted(self.task)
+        return self.ledger.is_cancelled(self.task)
 
     def holds(self, result: Result) -> bool:
         """Whether the artifacts a stored result refers to are still there."""

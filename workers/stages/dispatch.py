@@ -46,7 +46,7 @@ def _performed(task: TaskRecord, ledger: Ledger) -> Result:
     began = time.monotonic()
     result = _run(task, context)
     if isinstance(task.request, GenerationRequest) and result.ok:
-        ledger.took(task.request.component.name, task.request.module.name, time.monotonic() - began)
+        ledger.record_duration(task.request.component.name, task.request.module.name, time.monotonic() - began)
     # What an engine could not do this time, it may do the next.
     if key is not None and result.ok and not getattr(result, "notes", ()):
         context.cache.put(key, result.model_dump(mode="json"))

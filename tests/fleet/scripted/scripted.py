@@ -61,7 +61,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         raise StoreUnavailable("It does not answer.")
     if what.endswith("waits"):
         until = time.monotonic() + 30
-        while time.monotonic() < until and not ledger.unwanted(task):
+        while time.monotonic() < until and not ledger.is_cancelled(task):
             time.sleep(0.05)
         return kind_of(request).result(status=Status.CANCELLED)
     _linger(what, attempts)
