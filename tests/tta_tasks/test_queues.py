@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tta_tasks.models import Priority
-from tta_tasks.queues import NAMES, named_priority, queues_on, transport_priority
+from tta_tasks.queues import BY_URGENCY, NAMES, named_priority, queues_on, transport_priority
 
 
 @pytest.mark.parametrize(("transport", "descending"), [("redis", False), ("amqp", True)])
@@ -20,6 +20,11 @@ def test_rabbitmq_quorum_levels() -> None:
     """CRITICAL and HIGH are above 4, where a quorum queue's high level begins; the others are not."""
     high = [priority for priority in Priority if transport_priority(priority, "amqp") > 4]
     assert high == [Priority.CRITICAL, Priority.HIGH]
+
+
+def test_order_of_urgency_names_each_queue_once() -> None:
+    """A worker of all queues forgets none, and a new queue cannot be left out."""
+    assert sorted(BY_URGENCY) == sorted(NAMES)
 
 
 def test_queues_do_not_share_an_exchange() -> None:
