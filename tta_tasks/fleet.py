@@ -129,7 +129,7 @@ class Fleet:
 
     def _queue(self, name: str, now: float, *found: Any) -> QueueState:  # noqa: ANN401 - five answers of Redis
         open_, running, parked, first, workers = found
-        age = max(0.0, now - (first[0][1] - self._ledger.lease_s)) if first else 0.0
+        age = max(0.0, now - (first[0][1] - self._settings.lease_s)) if first else 0.0
         return QueueState(
             name=name,
             open=open_,

@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     max_snapshot_bytes: int = Field(default=512 << 20, gt=0)
     max_snapshot_files: int = Field(default=50_000, gt=0)
 
-    #: A message is handed to another worker when its worker has not renewed it for this long.
+    #: The broker delivers a message again when its worker has not renewed it for this long. ``lease_s`` and
+    #: ``lease_renewal_s`` derive from it.
     visibility_timeout_s: float = Field(default=60.0, ge=3)
     #: How often one of the workers looks for accepted tasks that were lost.
     reconcile_interval_s: float = Field(default=5.0, gt=0)
@@ -201,6 +202,19 @@ class Settings(BaseSettings):
     def redis(self) -> str:
         """URL of the Redis for results, ledger and artifacts, with its password."""
         return self.result_url.get_secret_value() or self.broker
+
+    @property
+    def lease_s(self) -> float:
+        """How long a running task stays its worker's without a renewal, in seconds.
+
+        Shorter than the visibility timeout: a lost worker's task can begin again when the broker delivers its message.
+        """
+        return 0.8 * self.visibility_timeout_s
+
+    @property
+    def lease_renewal_s(self) -> float:
+        """How often a worker renews its leases and its messages, in seconds: two renewals in a row can fail."""
+        return 0.25 * self.visibility_timeout_s
 
     @property
     def signing_keys(self) -> list[str]:

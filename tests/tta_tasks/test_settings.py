@@ -51,8 +51,17 @@ def test_local_stack_completes_the_settings(monkeypatch: pytest.MonkeyPatch, tmp
     assert settings().broker == ""
 
 
+@pytest.mark.parametrize("visibility_timeout_s", [3.0, 60.0, 3600.0])
+def test_lease_is_renewed_in_time_and_ends_before_the_message_comes_again(visibility_timeout_s: float) -> None:
+    """Two renewals in a row can fail; when the broker delivers a lost worker's message, the lease is over."""
+    found = Settings(visibility_timeout_s=visibility_timeout_s)
+    assert 3 * found.lease_renewal_s < found.lease_s < found.visibility_timeout_s
+    celery = configuration(found)
+    assert celery["broker_transport_options"]["visibility_timeout"] == visibility_timeout_s
+
+
 def test_what_must_hold_between_settings() -> None:
-    """Chords outlive tasks, leases are renewed well within their timeout, and only JSON is read."""
+    """Chords outlive tasks, and only JSON is read."""
     celery = configuration(Settings())
     assert celery["result_chord_expires"] >= celery["result_expires"] >= celery["task_time_limit"]
     assert celery["task_time_limit"] > celery["task_soft_time_limit"]

@@ -66,9 +66,6 @@ from tta_tasks.models import (
 )
 from tta_tasks.settings import Settings
 
-#: A worker renews the lease on its running tasks three times within it; it ends before the broker hands a lost worker's
-#: message to another one.
-LEASE_SHARE = 0.8
 #: How long after its message should have been published a waiting task is looked after, in seconds.
 GRACE_S = 10.0
 #: Most dead letters kept.
@@ -137,7 +134,7 @@ class Ledger(Queries):
         #: Tasks that wait without a worker.
         self.parking = Parking(client, settings)
         #: The workers of each queue.
-        self.worker_registry = WorkerRegistry(client, settings, self.lease_s)
+        self.worker_registry = WorkerRegistry(client, settings)
         #: What has ended, for observers.
         self.ends = Ends(client, settings)
         self._durability = Durability(client, settings)
@@ -269,7 +266,7 @@ class Ledger(Queries):
                 name=name,
                 worker=worker,
                 slots=slots,
-                lease_until=now + self.lease_s,
+                lease_until=now + self._settings.lease_s,
                 start=uuid.uuid4().hex,
                 redelivered=int(redelivered),
                 promoted=int(promoted),
@@ -346,14 +343,9 @@ class Ledger(Queries):
             self._put_back(following[0], worker)
             return moved, None
 
-    @property
-    def lease_s(self) -> float:
-        """How long a running task stays its worker's without a sign of life, in seconds."""
-        return self._settings.visibility_timeout_s * LEASE_SHARE
-
     def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
         """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
-        until = time.time() + self.lease_s
+        until = time.time() + self._settings.lease_s
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
                 self._renew(pipe, task_id=task_id, queue=queue, worker=worker, lease_until=until)
@@ -490,7 +482,7 @@ class Ledger(Queries):
                 start=start,
                 message_id=message,
                 slots=slots,
-                lease_until=now + self.lease_s,
+                lease_until=now + self._settings.lease_s,
                 counters=_flat(counters.ended(task, result)),
             )
         if answer[1]:

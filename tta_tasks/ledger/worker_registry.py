@@ -10,11 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import Final, cast
 
-import redis
-
 from tta_tasks.connection import translated
 from tta_tasks.ledger.base import LedgerBase
-from tta_tasks.settings import Settings
 
 #: Messages that a run may have in a queue at a time, however few workers there are.
 MIN_WINDOW: Final = 32
@@ -24,16 +21,7 @@ class WorkerRegistry(LedgerBase):
     """The workers of one installation.
 
     Every method raises :class:`~tta_tasks.errors.StoreUnavailable` when Redis does not answer.
-
-    Args:
-        client: The ledger's Redis.
-        settings: How this process is set up.
-        lease_s: How long a worker counts as there without a sign of life, in seconds.
     """
-
-    def __init__(self, client: redis.Redis, settings: Settings, lease_s: float) -> None:
-        super().__init__(client, settings)
-        self._lease_s = lease_s
 
     def register(self, worker: str, queues: Iterable[str], slots: int) -> None:
         """Record for the time of a lease that ``worker`` takes tasks of ``queues``, ``slots`` at once."""
@@ -41,7 +29,7 @@ class WorkerRegistry(LedgerBase):
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.zremrangebyscore(self._key(queue), "-inf", now)
-                pipe.zadd(self._key(queue), {f"{slots} {worker}": now + self._lease_s})
+                pipe.zadd(self._key(queue), {f"{slots} {worker}": now + self._settings.lease_s})
                 pipe.expire(self._key(queue), self._settings.retention_s)
             pipe.execute()
 

@@ -215,7 +215,7 @@ def _finish(
     """
     worker, slots = task.request.hostname or "", task.app.conf.worker_concurrency or 1
     message, start = str(task.request.id), uuid.uuid4().hex
-    until = time.monotonic() + ledger.lease_s
+    until = time.monotonic() + settings().lease_s
     while True:
         try:
             if go_on:

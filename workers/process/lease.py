@@ -1,8 +1,9 @@
 """Signs of life: a worker keeps what it holds, as long as it lives and no longer.
 
 On Redis a message that is not acknowledged within the visibility timeout is delivered again, however healthy its worker
-is. With a timeout longer than any task, work of a dead host would wait as long. So the timeout is short, and a worker
-renews what it holds three times within it: its messages in the broker, its running tasks and itself in the ledger.
+is. With a timeout longer than any task, work of a dead host would wait as long. So the timeout is short, and every
+``lease_renewal_s`` a worker renews what it holds: its messages in the broker, its running tasks and itself in the
+ledger.
 """
 
 from __future__ import annotations
@@ -41,9 +42,8 @@ class Lease(bootsteps.StartStopStep):
         """Begin to renew."""
         # When a connection breaks, kombu would give back what was delivered on it, while the pool is at work on it.
         consumer.task_consumer.channel.do_restore = False
-        every = settings().visibility_timeout_s / 3
         self._renew(consumer)
-        self._timer = consumer.timer.call_repeatedly(every, self._renew, (consumer,))
+        self._timer = consumer.timer.call_repeatedly(settings().lease_renewal_s, self._renew, (consumer,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Stop renewing; what a worker that ends still holds then is given back at once, else within the timeout."""
@@ -79,7 +79,7 @@ class Holding(bootsteps.StartStopStep):
 def _hold(worker: str) -> None:
     ledger = Ledger.connect(settings())
     while True:
-        time.sleep(settings().visibility_timeout_s / 4)
+        time.sleep(settings().lease_renewal_s)
         try:
             ledger.renew([(request.id, BY_TASK[request.name].queue) for request in _active()], worker)
         except StoreUnavailable as error:
