@@ -514,11 +514,11 @@ def test_worker_that_was_answered_late_leaves_what_was_taken_for_lost(ledger: Le
         ledger.finish(task(ids[MIN_WINDOW], "large"), DONE)
 
 
-def test_deployment_is_not_begun_on_another_one_s_message(ledger: Ledger, valkey: redis.Redis) -> None:
-    """Its promotion is to be seen to first."""
+def test_gated_task_is_not_begun_on_another_one_s_message(ledger: Ledger, valkey: redis.Redis) -> None:
+    """Its preconditions are checked first; the field decides, not what kind of task it is."""
     ids = fan(ledger, "large", MIN_WINDOW + 1)
     for name in ids:
-        valkey.hset(f"tta:task:{name}", "name", "tta_tasks.deploy")
+        valkey.hset(f"tta:task:{name}", "gated", "1")
     assert go_on(ledger, ids[0]) is None
     assert waiting(valkey)[-1] == ids[-1]
 

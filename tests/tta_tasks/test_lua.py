@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from tta_tasks.kinds import KINDS
 from tta_tasks.lua import Script, load, scripts, write
+from tta_tasks.models import Stage
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = scripts(ROOT / "tta_tasks", ROOT / "workers", ROOT / "orchestrator")
@@ -69,6 +71,14 @@ def test_argument_that_is_not_declared_is_found() -> None:
         "max_events",
         "status",
     }
+
+
+def test_scripts_know_no_kind_of_task() -> None:
+    """What a kind of task means to the ledger is in fields of its tasks (``optional``, ``gated``)."""
+    words = {word for kind in KINDS for word in (kind.task, kind.name)} | {stage.value for stage in Stage}
+    for path in (ROOT / "tta_tasks" / "ledger").glob("*.lua"):
+        text = path.read_text(encoding="utf-8")
+        assert not [word for word in words if f"'{word}'" in text], path
 
 
 def test_no_script_is_elsewhere() -> None:

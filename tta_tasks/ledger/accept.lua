@@ -10,7 +10,6 @@
 -- Returns for each task 0 (known), 1 (new) or 2 (new, and to be published by the caller).
 --#include _tasks
 --#include _ended
---#include _optional
 --#include _push
 
 local at, kind_of, answers = batch, {}, {}
@@ -48,12 +47,12 @@ local awaited = {}
 local function wait(id, earlier)
   local waits, blocked = 0, nil
   for other in string.gmatch(earlier, '%S+') do
-    local before = read(key_of(other), 'status', 'label', 'stage')
+    local before = read(key_of(other), 'status', 'label', 'optional')
     if before.status and not ended(before.status) then
       waits = waits + 1
       awaited[other] = awaited[other] or {redis.call('HGET', key_of(other), '_after') or ''}
       table.insert(awaited[other], id .. ' ')
-    elseif before.status ~= 'completed' and not is_optional(before.stage) then
+    elseif before.status ~= 'completed' and before.optional ~= '1' then
       blocked = before.status and "'" .. before.label .. "' " .. before.status or ''
     end
   end

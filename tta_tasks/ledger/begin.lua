@@ -9,12 +9,11 @@
 -- gated (its promotion is to be checked).
 --#include _tasks
 --#include _ended
---#include _gated
 --#include _begin
 
 local key = key_of(task_id)
 local task = read(key, 'status', 'name', 'unmet', 'run_id', '_blocked', 'lease_until', '_start', 'queue', 'deadline',
-                  'stage', 'started_at', 'attempts')
+                  'stage', 'started_at', 'attempts', 'gated')
 if not task.status then return {'unknown'} end
 
 local function refusal()
@@ -26,7 +25,7 @@ local function refusal()
   -- A copy of the message, while a worker executes the task: one of them is enough.
   local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
   if held then return task._start == start and 'applied' or 'busy' end
-  if is_gated(name) and promoted ~= '1' and not task.started_at then return 'gated' end
+  if task.gated == '1' and promoted ~= '1' and not task.started_at then return 'gated' end
 end
 
 local refused = refusal()

@@ -10,8 +10,6 @@
 -- fields of the task that was begun, if one was.
 --#include _tasks
 --#include _ended
---#include _optional
---#include _gated
 --#include _push
 --#include _begin
 --#include _count
@@ -19,7 +17,7 @@
 
 local key, ready = key_of(task_id), {}
 local task = read(key, 'status', 'name', 'queue', 'stage', 'run_id', 'started_at', 'label', '_blocked', '_after',
-                  'published_at')
+                  'published_at', 'optional', 'gated')
 if not task.status then return {'unknown', ready} end
 local queue, run = task.queue, task.run_id
 local runs = run and prefix .. 'run:' .. run
@@ -97,7 +95,7 @@ end
 -- The worker begins the task at once, if it needs neither a message of its own nor a check of its promotion.
 local begun
 local function take(other, cancelled)
-  if begun or start == '' or cancelled == '1' or is_gated(task.name) then return false end
+  if begun or start == '' or cancelled == '1' or task.gated == '1' then return false end
   local its_key = key_of(other)
   local found = read(its_key, 'name', 'queue', 'stage', 'run_id', 'deadline', '_blocked')
   if found.name ~= task.name or found._blocked then return false end
@@ -127,7 +125,7 @@ local function append_end(id_of_run, id_of_task, how)
   redis.call('EXPIRE', prefix .. 'ends', retention)
 end
 
-local optional, blocked = is_optional(task.stage), false
+local optional, blocked = task.optional == '1', false
 if status == 'skipped' then
   blocked = task._blocked
 elseif status ~= 'completed' and not optional then
