@@ -26,8 +26,8 @@ from workers.deployers.checks import Health
 from workers.deployers.compose import ComposeTarget
 from workers.deployers.image import Image
 from workers.deployers.kubernetes import KubernetesTarget
-from workers.deployers.local import LocalTarget, Serve
-from workers.deployers.targets import Environment, PromotionRule
+from workers.deployers.local import LocalTarget, ServiceConfig
+from workers.deployers.targets import EnvironmentConfig, PromotionRule
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -212,11 +212,11 @@ def test_every_key_of_a_target_is_documented() -> None:
     """``targets.md`` has each key that the local deployer reads, and each of promotion."""
     rows = set(_rows(REFERENCE / "targets.md"))
     health = {f"health.{name}" for name in Health.model_fields}
-    serve = {f"serve.{name}" for name in Serve.model_fields}
+    serve = {f"serve.{name}" for name in ServiceConfig.model_fields}
     promotion = {f"promotion.{name}" for name in PromotionRule.model_fields}
     image = {f"image.{name}" for name in Image.model_fields}
     promotion |= image | {*ComposeTarget.model_fields, *KubernetesTarget.model_fields}
-    assert {*Environment.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
+    assert {*EnvironmentConfig.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
 
 
 def test_every_field_of_the_report_is_documented() -> None:

@@ -64,7 +64,7 @@ class Seen(Protocol):
         """What happened, oldest first."""
 
 
-def way_back(seen: Seen) -> list[str]:
+def rollback_candidates(seen: Seen) -> list[str]:
     """The releases that were in use and good, as a person would go back through them: the latest first.
 
     Who has gone back from B to A, and goes back once more, wants what was before A, and not B again.

@@ -13,7 +13,7 @@ from rich.table import Table
 from orchestrator.cli import faults
 from orchestrator.connect import connected
 from tta_tasks.client import TaskClient
-from tta_tasks.environments import Environments, way_back
+from tta_tasks.environments import Environments, rollback_candidates
 from tta_tasks.errors import UsageError
 from tta_tasks.models import DeploymentRequest, DeploymentResult, EnvironmentRecord, Priority, ReleaseEntry
 from tta_tasks.settings import settings
@@ -104,7 +104,7 @@ def _chosen(record: EnvironmentRecord, to: str | None) -> str:
     Raises:
         UsageError: There is none.
     """
-    earlier = way_back(record)
+    earlier = rollback_candidates(record)
     found = [release for release in earlier if release.startswith(to or "")]
     if not found or (to and len(found) > 1):
         there = ", ".join(release[:SHORT] for release in earlier) or "none"

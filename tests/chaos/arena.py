@@ -15,7 +15,7 @@ from tests.chaos.faults import Havoc
 from tests.chaos.server import Proxy, Server
 from tests.chaos.switches import Switches
 from tta_tasks.queues import NAMES
-from workers.deployers.release_store import Site
+from workers.deployers.release_store import ReleaseStore
 
 #: Seconds; short, so that what is lost is found within a session.
 VISIBILITY_S = 3.0
@@ -94,8 +94,8 @@ def arena(
         variables: The environment of workers and of this process, for the folder and the URLs of broker and Redis.
     """
     effects.make_wheel(folder)
-    sites = [Site(folder / "sites" / component / "staging") for component in COMPONENTS]
-    switches = Switches([*sites, Site(folder / "sites" / COMPONENTS[0] / "production")])
+    stores = [ReleaseStore(folder / "sites" / component / "staging") for component in COMPONENTS]
+    switches = Switches([*stores, ReleaseStore(folder / "sites" / COMPONENTS[0] / "production")])
     server = Server(folder)
     server.start()
     proxies = [Proxy(url) for url in (server.url, session.broker) if url]

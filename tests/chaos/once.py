@@ -30,7 +30,7 @@ def released_once(tasks: Iterable[TaskRecord], seen: Mapping[Path, Sequence[str]
 
     Args:
         tasks: The deployments.
-        seen: Site -> the releases its link was given, in this order; empty for one that was not recognised.
+        seen: Store -> the releases its link was given, in this order; empty for one that was not recognised.
     """
     of = {digest_of(task.id): task for task in tasks}
     switched = Counter(digest for digests in seen.values() for digest in digests if digest)

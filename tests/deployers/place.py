@@ -10,9 +10,9 @@ from typing import Any
 from tests.deployers.shop import SHOP, SMOKE, digest, free_port, until
 from tta_tasks.protocols import Release, ReleaseRequest
 from workers.deployers.local import LocalDeployer
-from workers.deployers.release_store import Site
-from workers.deployers.serving.client import Front
-from workers.deployers.serving.states import Files
+from workers.deployers.release_store import ReleaseStore
+from workers.deployers.serving.client import ServingClient
+from workers.deployers.serving.states import StateFiles
 from workers.sandbox import detect_sandbox
 
 
@@ -21,8 +21,8 @@ class Place:
 
     def __init__(self, path: Path, wheels: Mapping[str, Path]) -> None:
         self.port = free_port()
-        self.site = Site(path / "shop" / "production")
-        self.files = Files(self.site.base)
+        self.store = ReleaseStore(path / "shop" / "production")
+        self.files = StateFiles(self.store.base)
         self._wheels = wheels
         public = f"127.0.0.1:{self.port}"
         self.serve: dict[str, Any] = {"command": ["{bin}/shop", "{port}"], "public": public, "drain_s": 2}
@@ -55,17 +55,17 @@ class Place:
 
     def address(self, version: str) -> str:
         """Where a version listens itself."""
-        return self.files.status().backends[digest(version)].address
+        return self.files.observed().backends[digest(version)].address
 
     def running(self) -> set[str]:
         """The releases that run."""
-        return set(self.files.status().backends)
+        return set(self.files.observed().backends)
 
-    def told(self) -> list[str]:
+    def events(self) -> list[str]:
         """What the history says happened."""
-        return [entry.what for entry in self.site.history()]
+        return [entry.what for entry in self.store.history()]
 
     def end(self) -> None:
         """Leave nothing running."""
-        Front(self.site.base, f"127.0.0.1:{self.port}").retain((), 0)
-        until(self.files.forsaken)
+        ServingClient(self.store.base, f"127.0.0.1:{self.port}").retain((), 0)
+        until(self.files.unsupervised)

@@ -137,11 +137,11 @@ def test_what_is_served_is_kept_by_tta_serve(
     try:
         place.deploy("one")
         stopped = subprocess.run([*TTA, "serve", "--stop"], env=environment, check=True, capture_output=True, text=True)
-        assert f"ending {place.site.base}" in stopped.stderr
-        assert place.files.forsaken()
+        assert f"ending {place.store.base}" in stopped.stderr
+        assert place.files.unsupervised()
 
         serving = subprocess.Popen([*TTA, "serve"], env=environment)
-        until(lambda: bool(place.files.status().backends) and not place.files.forsaken())
+        until(lambda: bool(place.files.observed().backends) and not place.files.unsupervised())
         with asking(place.port) as client:
             until(lambda: client.answers["one"] > 5)
             assert place.deploy("two").action == "released"
@@ -149,6 +149,6 @@ def test_what_is_served_is_kept_by_tta_serve(
         assert client.failures == []
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(60) == 0
-        assert place.files.forsaken()
+        assert place.files.unsupervised()
     finally:
         place.end()

@@ -22,9 +22,9 @@ from tta_tasks.errors import DeploymentFailed
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.deployers import compose
 from workers.deployers.compose import ComposeDeployer
-from workers.deployers.release_store import Site
-from workers.deployers.serving.client import Front
-from workers.deployers.serving.states import Files
+from workers.deployers.release_store import ReleaseStore
+from workers.deployers.serving.client import ServingClient
+from workers.deployers.serving.states import StateFiles
 from workers.sandbox import PYTHON, detect_sandbox
 
 BASE = os.environ.get("DEPLOYERS_BASE_IMAGE", "python:3.12-slim")
@@ -53,8 +53,8 @@ class Place:
 
     def __init__(self, folder: Path, wheels: Mapping[str, Path]) -> None:
         self.port = free_port()
-        self.site = Site(folder / "srv" / "shop" / "production")
-        self.files = Files(self.site.base)
+        self.store = ReleaseStore(folder / "srv" / "shop" / "production")
+        self.files = StateFiles(self.store.base)
         self._wheels = wheels
         (folder / "shop.yaml").write_text(FILE)
         self.table: dict[str, object] = {
@@ -101,14 +101,14 @@ class Place:
         listed = _docker("ps", "--all", "--format", '{{.Label "com.docker.compose.project"}}').split()
         return {name for name in listed if name.startswith("tta-shop-production-")}
 
-    def told(self) -> list[str]:
+    def events(self) -> list[str]:
         """What the history says happened."""
-        return [entry.what for entry in self.site.history()]
+        return [entry.what for entry in self.store.history()]
 
     def end(self) -> None:
         """Leave nothing behind."""
-        Front(self.site.base, f"127.0.0.1:{self.port}").retain((), 0)
-        until(self.files.forsaken)
+        ServingClient(self.store.base, f"127.0.0.1:{self.port}").retain((), 0)
+        until(self.files.unsupervised)
         for project in self.projects():
             _docker("compose", "--project-name", project, "down", "--timeout", "1")
         for tag in self.images():
@@ -140,15 +140,15 @@ def test_releases_follow_each_other_without_a_failed_request(place: Place) -> No
         until(lambda: client.answers["one"] > 5)
         assert place.deploy("two").action == "released"
         until(lambda: client.answers["two"] > 5)
-        before = place.told()
+        before = place.events()
         assert place.deploy("two").action == "unchanged"
-        assert place.told() == before
+        assert place.events() == before
         back = next(iter(ComposeDeployer().releases("shop", "production", place.table)))
         assert back == digest("one")
         assert place.deploy("one", built=False).action == "released"
     assert client.failures == []
     assert place.answer() == "one"
-    assert place.told()[-1] == "returned"
+    assert place.events()[-1] == "returned"
     assert place.projects() == {project("one")}
     assert place.images() == {digest("one"), digest("two")}
 
@@ -173,7 +173,7 @@ def test_a_release_that_dies_while_it_is_watched_is_rolled_back(place: Place) ->
     with asking(place.port) as client, ThreadPoolExecutor(1) as pool:
         deployment = pool.submit(place.deploy, "two", watch_s=60)
         until(lambda: client.answers["two"] > 5, 120)
-        die(place.files.status().backends[digest("two")].address)
+        die(place.files.observed().backends[digest("two")].address)
         failed = deployment.result()
         before = client.answers["one"]
         until(lambda: client.answers["one"] > before + 5)
@@ -181,7 +181,7 @@ def test_a_release_that_dies_while_it_is_watched_is_rolled_back(place: Place) ->
     assert "is exited (status 3)" in failed.checks[-1].detail
     assert len(client.failures) <= 1  # who was being answered when it died
     assert place.projects() == {project("one")}
-    assert place.told()[-2:] == ["switching", "rolled_back"]
+    assert place.events()[-2:] == ["switching", "rolled_back"]
 
 
 def test_a_release_that_does_not_come_up_says_what_it_printed(place: Place) -> None:
@@ -201,12 +201,12 @@ def test_a_deployment_killed_after_its_switch_is_seen_to_its_end(place: Place) -
         killed.start()
         killed.join(120)
         assert killed.exitcode == -signal.SIGKILL
-        assert place.told()[-1] == "switching"
+        assert place.events()[-1] == "switching"
         assert place.deploy("two").action == "unchanged"
         until(lambda: client.answers["two"] > 5)
     assert client.failures == []
     assert place.projects() == {project("two")}
-    assert place.told()[-2:] == ["switching", "released"]
+    assert place.events()[-2:] == ["switching", "released"]
 
 
 def test_two_deployments_at_once_leave_one_release(place: Place) -> None:
@@ -216,8 +216,8 @@ def test_two_deployments_at_once_leave_one_release(place: Place) -> None:
         done = [pool.submit(place.deploy, version) for version in ("two", "three")]
         assert {each.result().action for each in done} == {"released"}
     assert client.failures == []
-    assert place.told() == ["switching", "released"] * 3
-    assert place.projects() == {f"tta-shop-production-{(place.site.current() or '')[:12]}"}
+    assert place.events() == ["switching", "released"] * 3
+    assert place.projects() == {f"tta-shop-production-{(place.store.current() or '')[:12]}"}
 
 
 def test_what_does_not_build_says_why(place: Place) -> None:
@@ -233,5 +233,5 @@ def test_it_keeps_the_contract() -> None:
 
 def killed_after_switch(place: Place) -> None:
     """Deploy, and die where the watch would begin."""
-    compose._Projects.after = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
+    compose._ComposePlatform.verify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
     place.deploy("two")

@@ -18,7 +18,7 @@ from tests.deployers.shop import SHOP, digest, until
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.deployers.kubernetes import KubernetesDeployer
-from workers.deployers.release_store import Site
+from workers.deployers.release_store import ReleaseStore
 from workers.sandbox import PYTHON, detect_sandbox
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
@@ -43,7 +43,7 @@ class Place:
 
     def __init__(self, folder: Path, cluster: Cluster, url: str) -> None:
         self.cluster, self.url = cluster, url
-        self.site = Site(folder / "srv" / "shop" / "production")
+        self.store = ReleaseStore(folder / "srv" / "shop" / "production")
         self.manifests = folder / "shop.yaml"
         self.manifests.write_text(MANIFESTS)
         config = {
@@ -81,9 +81,9 @@ class Place:
         """Deploy a version."""
         return KubernetesDeployer().release(self.request(version, token=token, **options))
 
-    def told(self) -> list[str]:
+    def events(self) -> list[str]:
         """What the history says happened."""
-        return [entry.what for entry in self.site.history()]
+        return [entry.what for entry in self.store.history()]
 
     def images(self, *versions: str) -> list[str]:
         """The images of versions."""
@@ -122,7 +122,7 @@ def test_a_rollout_that_does_not_come_to_its_end_is_taken_back(place: Place) -> 
     assert "0 of 2 updated replicas are available" in failed.checks[-1].detail
     assert place.cluster.applied == place.images("one", "two", "one")
     assert place.cluster.deployments["shop"]["metadata"]["annotations"]["tta-tasks/release"] == digest("one")
-    assert place.told()[-2:] == ["switching", "rolled_back"]
+    assert place.events()[-2:] == ["switching", "rolled_back"]
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_release_that_dies_while_it_is_watched_is_taken_back(place: Place) -> 
     place.deploy("one")
     with ThreadPoolExecutor(1) as pool:
         deployment = pool.submit(place.deploy, "two", watch_s=60)
-        until(lambda: place.told()[-1] == "switching" and len(place.cluster.applied) == 2)
+        until(lambda: place.events()[-1] == "switching" and len(place.cluster.applied) == 2)
         until(lambda: "tta-tasks/token" in place.cluster.deployments["shop"]["metadata"]["annotations"])
         place.cluster.sicken(digest("two"))
         failed = deployment.result()

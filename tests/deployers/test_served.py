@@ -1,8 +1,9 @@
-"""Releases that are services, on this host, behind the switch: real processes, real requests all the while."""
+"""Releases that are services, on this host, behind one public address: real processes, real requests all the while."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import re
@@ -19,7 +20,7 @@ from tests.deployers.shop import Wheels, asking, die, digest, until
 from tta_tasks.errors import DeploymentFailed
 from workers.deployers import local
 from workers.deployers.local import LocalDeployer
-from workers.deployers.serving.states import split
+from workers.deployers.serving.states import ObservedState, StateFiles, split
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_release_that_dies_while_it_is_watched_is_rolled_back(place: Place) ->
     # Whoever is being answered when it dies goes without: of a client that asks one after another, one at most.
     assert len(client.failures) <= 1
     assert place.running() == {digest("one")}
-    assert place.told()[-2:] == ["switching", "rolled_back"]
+    assert place.events()[-2:] == ["switching", "rolled_back"]
 
 
 @pytest.mark.slow
@@ -90,15 +91,44 @@ def test_a_public_address_that_is_taken_is_said(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_served_ends_with_its_keeper_and_comes_back(place: Place) -> None:
-    """No service is orphaned by a keeper that was killed; the next deployment, the same one again, brings it back."""
+def test_what_is_served_ends_with_its_supervisor_and_comes_back(place: Place) -> None:
+    """No service is orphaned by a supervisor that was killed; the same deployment again brings it back."""
     place.deploy("one")
     address = place.address("one")
-    os.kill(place.files.status().pid, signal.SIGKILL)
-    until(place.files.forsaken)
+    os.kill(place.files.observed().pid, signal.SIGKILL)
+    until(place.files.unsupervised)
     until(lambda: refused(address))
     assert place.deploy("one").action == "unchanged"
     assert place.answer() == "one"
+
+
+@pytest.mark.slow
+def test_a_desired_state_that_cannot_be_read_stops_nothing(place: Place) -> None:
+    """Deployments say what is wrong and what to do; what runs goes on, and the supervisor reports it, too."""
+    place.deploy("one")
+    place.files.desired_path.write_text('{"public": 1}')
+    until(lambda: "public: Input should be a valid string" in place.files.observed().error)
+    with pytest.raises(DeploymentFailed, match=r"desired-state\.json cannot be read: public: .*Remove it"):
+        place.deploy("two")
+    assert place.answer() == "one"
+    place.files.desired_path.unlink()
+    assert place.deploy("two").action == "released"
+    assert place.answer() == "two"
+
+
+def test_states_of_another_version_are_read_as_far_as_they_are_known(tmp_path: Path) -> None:
+    """Fields that this version does not know are ignored, nested ones too; missing ones have their default."""
+    files = StateFiles(tmp_path)
+    assert (files.desired(), files.observed()) == (None, ObservedState())
+    backend = {"release": "a" * 64, "address": "127.0.0.1:1", "weight": 3}
+    files.desired_path.write_text(
+        json.dumps({"version": 2, "public": "127.0.0.1:80", "backends": [backend], "tls": {}})
+    )
+    state = files.desired()
+    assert state is not None
+    assert (state.version, state.public, state.backends[0].address) == (2, "127.0.0.1:80", "127.0.0.1:1")
+    files.write_desired(state)
+    assert json.loads(files.desired_path.read_text())["version"] == 2
 
 
 @pytest.mark.slow
@@ -107,7 +137,7 @@ def test_a_service_that_dies_later_is_started_again(place: Place) -> None:
     place.deploy("one")
     with asking(place.port) as client:
         die(place.address("one"))
-        until(lambda: place.files.status().backends[digest("one")].deaths == 1)
+        until(lambda: place.files.observed().backends[digest("one")].exits == 1)
         before = client.answers["one"]
         until(lambda: client.answers["one"] > before + 5)
     assert len(client.failures) <= 1  # who was being answered when it died
@@ -149,13 +179,13 @@ def test_a_deployment_killed_after_its_switch_is_seen_to_its_end(place: Place) -
         killed.start()
         killed.join(60)
         assert killed.exitcode == -signal.SIGKILL
-        assert place.told()[-1] == "switching"
+        assert place.events()[-1] == "switching"
         assert place.running() == {digest("one"), digest("two")}
         until(lambda: client.answers["two"] > 5)
         assert place.deploy("two", watch_s=0.5).action == "unchanged"
     assert client.failures == []
     assert place.running() == {digest("two")}
-    assert place.told()[-2:] == ["switching", "released"]
+    assert place.events()[-2:] == ["switching", "released"]
 
 
 @pytest.mark.slow
@@ -166,10 +196,10 @@ def test_two_deployments_at_once_leave_one_release(place: Place) -> None:
         done = [pool.submit(place.deploy, version) for version in ("two", "three")]
         assert {each.result().action for each in done} == {"released"}
     assert client.failures == []
-    current = place.site.current()
+    current = place.store.current()
     assert place.running() == {current}
-    assert place.told() == ["switching", "released"] * 3
-    assert place.site.history()[-1].release == current
+    assert place.events() == ["switching", "released"] * 3
+    assert place.store.history()[-1].release == current
 
 
 @pytest.mark.parametrize(
@@ -188,7 +218,7 @@ def test_a_target_that_cannot_serve_is_refused(place: Place, options: dict[str, 
 
 def killed_after_switch(place: Place) -> None:
     """Deploy, and die where the watch would begin."""
-    local._Services.after = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
+    local._ServicePlatform.verify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
     place.deploy("two")
 
 

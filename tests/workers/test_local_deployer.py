@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import subprocess
 import threading
 import zipfile
@@ -17,7 +18,7 @@ from tta_tasks.models import Component, Module
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
 from workers.deployers.local import LocalDeployer
-from workers.deployers.release_store import MAX_HISTORY, Site
+from workers.deployers.release_store import MAX_HISTORY, ReleaseStore
 from workers.deployers.targets import load_target
 from workers.sandbox import detect_sandbox
 
@@ -90,7 +91,7 @@ class Place:
     def __init__(self, path: Path, wheels: Mapping[str, Path]) -> None:
         self.path = path
         self.table: dict[str, object] = {"path": str(path), "keep": 2}
-        self.site = Site(path / "calc" / "staging")
+        self.store = ReleaseStore(path / "calc" / "staging")
         self._wheels = wheels
 
     def deploy(self, version: str, *, token: Any = 0.0, **options: object) -> Release:  # noqa: ANN401 - or an option
@@ -109,13 +110,13 @@ class Place:
 
     def runs(self) -> str:
         """What the release in use prints."""
-        program = self.site.link / "bin" / "calc"
+        program = self.store.link / "bin" / "calc"
         return subprocess.run([program], check=True, capture_output=True, text=True).stdout.strip()
 
-    def told(self) -> list[tuple[str, str]]:
+    def events(self) -> list[tuple[str, str]]:
         """The history as (what, version)."""
         names = {digest(version): version for version in VERSIONS}
-        return [(entry.what, names[entry.release]) for entry in self.site.history()]
+        return [(entry.what, names[entry.release]) for entry in self.store.history()]
 
 
 @pytest.fixture
@@ -128,14 +129,14 @@ def place(tmp_path: Path, cache: Path, wheels: dict[str, Path], monkeypatch: pyt
 def test_a_release_runs_from_the_link_and_again_is_unchanged(place: Place) -> None:
     """The link's programs run the release; deploying it again checks it and touches nothing."""
     first = place.deploy("one", check_scripts=True)
-    assert (first.action, first.previous, first.location) == ("released", None, str(place.site.link))
+    assert (first.action, first.previous, first.location) == ("released", None, str(place.store.link))
     assert [(check.name, check.ok) for check in first.checks] == [("import calc", True), ("calc --help", True)]
     assert place.runs() == "one"
-    history, link = place.told(), place.site.link.lstat()
+    history, link = place.events(), place.store.link.lstat()
     again = place.deploy("one")
     assert again.action == "unchanged"
     assert [check.ok for check in again.checks] == [True]
-    assert (place.told(), place.site.link.lstat()) == (history, link)
+    assert (place.events(), place.store.link.lstat()) == (history, link)
 
 
 def test_an_older_deployment_that_comes_late_is_refused(place: Place) -> None:
@@ -146,7 +147,7 @@ def test_an_older_deployment_that_comes_late_is_refused(place: Place) -> None:
         place.deploy("one", token=100.0)
     assert place.runs() == "two"
     assert place.deploy("two", token=200.0).action == "unchanged"
-    assert place.told() == [("switching", "one"), ("released", "one"), ("switching", "two"), ("released", "two")]
+    assert place.events() == [("switching", "one"), ("released", "one"), ("switching", "two"), ("released", "two")]
 
 
 def test_a_failed_smoke_check_never_reaches_the_link(place: Place) -> None:
@@ -156,8 +157,8 @@ def test_a_failed_smoke_check_never_reaches_the_link(place: Place) -> None:
     assert (failed.action, failed.previous) == ("rolled_back", digest("one"))
     assert "No module named 'nothing_of_that_name'" in failed.checks[0].detail
     assert place.runs() == "one"
-    assert place.site.releases() == [digest("one")]
-    assert place.told()[-1] == ("rolled_back", "broken")
+    assert place.store.releases() == [digest("one")]
+    assert place.events()[-1] == ("rolled_back", "broken")
 
 
 def test_a_failed_health_check_brings_the_previous_release_back(place: Place) -> None:
@@ -170,15 +171,15 @@ def test_a_failed_health_check_brings_the_previous_release_back(place: Place) ->
     assert (failed.action, failed.previous) == ("rolled_back", digest("two"))
     assert failed.checks[-1].detail == "status 1: does not start"
     assert place.runs() == "two"
-    assert place.told()[-2:] == [("switching", "three"), ("rolled_back", "three")]
+    assert place.events()[-2:] == [("switching", "three"), ("rolled_back", "three")]
 
 
 def test_without_a_previous_release_none_is_left_in_use(place: Place) -> None:
     """The first release that fails its health check leaves no link behind."""
     failed = place.deploy("three", health={"command": ["{bin}/calc"]})
     assert (failed.action, failed.previous) == ("rolled_back", None)
-    assert not place.site.link.is_symlink()
-    assert place.site.releases() == []
+    assert not place.store.link.is_symlink()
+    assert place.store.releases() == []
 
 
 def test_a_previous_release_that_fails_as_well_is_an_error(place: Place) -> None:
@@ -193,10 +194,10 @@ def test_a_deployment_killed_after_its_switch_is_healed(place: Place) -> None:
     """The next call sees the switch in the history, checks what is in use, and says what came of it."""
     place.deploy("one")
     place.deploy("two")
-    place.site.record("switching", digest("one"), digest("two"))
-    place.site.switch(digest("one"))
+    place.store.record("switching", digest("one"), digest("two"))
+    place.store.set_current(digest("one"))
     assert place.deploy("one").action == "unchanged"
-    assert place.told()[-2:] == [("switching", "one"), ("released", "one")]
+    assert place.events()[-2:] == [("switching", "one"), ("released", "one")]
 
 
 def test_a_deployment_killed_after_a_bad_switch_is_taken_back(place: Place) -> None:
@@ -205,24 +206,24 @@ def test_a_deployment_killed_after_a_bad_switch_is_taken_back(place: Place) -> N
     place.deploy("two")
     health = {"command": ["{bin}/calc"]}
     place.deploy("three")
-    place.site.record("switching", digest("three"), digest("two"))
+    place.store.record("switching", digest("three"), digest("two"))
     release = place.deploy("two", health=health)
     assert release.action == "unchanged"
-    assert place.told()[-1] == ("rolled_back", "three")
+    assert place.events()[-1] == ("rolled_back", "three")
     assert place.runs() == "two"
 
 
 def test_a_deployment_killed_before_its_switch_is_told(place: Place) -> None:
     """The link was not touched, so the release in use stays; the history says that the other was interrupted."""
     place.deploy("one")
-    place.site.record("switching", digest("two"), digest("one"))
+    place.store.record("switching", digest("two"), digest("one"))
     assert place.deploy("one").action == "unchanged"
-    assert place.told()[-1] == ("interrupted", "two")
+    assert place.events()[-1] == ("interrupted", "two")
 
 
 def test_an_unfinished_release_is_made_again(place: Place) -> None:
     """Half an installation, as a killed worker leaves it, is not taken for a release."""
-    half = place.site.folder(digest("one"))
+    half = place.store.folder(digest("one"))
     (half / "bin").mkdir(parents=True)
     (half / "bin" / "python").write_text("half")
     assert place.deploy("one").action == "released"
@@ -232,7 +233,7 @@ def test_an_unfinished_release_is_made_again(place: Place) -> None:
 def test_a_release_that_was_damaged_is_made_again(place: Place) -> None:
     """The release in use is checked though it is unchanged, and made again when it no longer works."""
     place.deploy("one")
-    for module in place.site.folder(digest("one")).glob("lib/*/site-packages/calc/core.py"):
+    for module in place.store.folder(digest("one")).glob("lib/*/site-packages/calc/core.py"):
         module.unlink()
     assert place.deploy("one").action == "released"
     assert place.runs() == "one"
@@ -242,15 +243,43 @@ def test_old_releases_go_but_never_the_one_to_return_to(place: Place) -> None:
     """Only as many as asked for are kept; the release in use and the previous one always are."""
     for version in ("one", "two", "three"):
         place.deploy(version, keep=1)
-    assert place.site.releases() == [digest("three"), digest("two")]
+    assert place.store.releases() == [digest("three"), digest("two")]
 
 
 def test_the_history_is_bounded(tmp_path: Path) -> None:
     """The oldest lines are forgotten."""
-    site = Site(tmp_path)
+    store = ReleaseStore(tmp_path)
     for number in range(MAX_HISTORY + 5):
-        site.record("released", f"{number:064x}", None)
-    assert [len(site.history()), site.history()[0].release] == [MAX_HISTORY, f"{5:064x}"]
+        store.record("released", f"{number:064x}", None)
+    assert [len(store.history()), store.history()[0].release] == [MAX_HISTORY, f"{5:064x}"]
+
+
+def test_a_line_of_history_that_cannot_be_read_is_reported_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fields of a later version are ignored; an unreadable line costs neither the others nor itself."""
+    store = ReleaseStore(tmp_path)
+    store.record("switching", "a" * 64, None)
+    path = tmp_path / "history.jsonl"
+    line = json.loads(path.read_text())
+    assert line["version"] == 1
+    path.write_text(f"{json.dumps({**line, 'version': 2, 'colour': 'red'})}\nhalf a li\n")
+    store.record("released", "a" * 64, None)
+    caplog.clear()
+    assert [entry.what for entry in store.history()] == ["switching", "released"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: the history leaves out what cannot be read (line 2)."
+    ]
+    assert path.read_text().splitlines()[1] == "half a li"
+
+
+def test_a_fence_that_cannot_be_read_is_one_message(place: Place) -> None:
+    """Nothing is deployed past a fencing token that is not known; the message says what to do."""
+    place.deploy("one", token=1.0)
+    (place.store.base / "fence").write_text("torn")
+    with pytest.raises(DeploymentFailed, match=r"fence does not hold the token.*Remove it"):
+        place.deploy("two", token=2.0)
+    assert place.runs() == "one"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the targets that serve have in common: a public address, a watch, and the front to the keeper."""
+"""Shared by the platforms that serve: a public address, and backends that run next to each other behind it."""
 
 from __future__ import annotations
 
@@ -9,77 +9,87 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from tta_tasks.models import Check, Model
-from workers.deployers.checks import Health, watched
-from workers.deployers.serving.client import Front
+from workers.deployers.checks import Health, watch
+from workers.deployers.serving.client import ServingClient
 from workers.deployers.serving.states import Backend
 
 #: ``host:port``; an IPv6 address stands in brackets.
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
 
 
-class Serving(Model):
-    """How a service is put before its clients."""
+class ServingConfig(Model):
+    """Where clients reach a service."""
 
-    #: Where clients connect, as ``host:port``; stays the same whichever release answers.
+    #: Where clients connect, as ``host:port``; the same for every release.
     public: Address
-    #: Seconds that the connections of the previous release may take to end before it is ended.
+    #: Seconds for the connections of the previous release to end before it is stopped.
     drain_s: float = Field(default=10.0, ge=0)
 
 
-class Beside:
-    """Backends side by side behind the switch of one environment.
+class Backends:
+    """The backends behind the public address of one environment.
 
     Args:
         base: The environment's folder.
-        serving: How they are served.
+        config: The public address.
     """
 
-    def __init__(self, base: Path, serving: Serving) -> None:
-        self._front = Front(base, serving.public)
-        self._serving = serving
-        self._deaths: dict[str, int] = {}
+    def __init__(self, base: Path, config: ServingConfig) -> None:
+        self._client = ServingClient(base, config.public)
+        self._config = config
+        self._exits: dict[str, int] = {}
         #: Where clients connect.
-        self.location = f"tcp://{serving.public}"
+        self.location = f"tcp://{config.public}"
 
     def start(self, backend: Backend) -> None:
-        """Have a backend run beside the others; one that runs already is left alone."""
+        """Run a backend next to the others, unless it runs already; it gets no connections yet."""
         digest = backend.release
-        self._deaths[digest] = self._front.seen(digest).deaths if self._front.serves(digest) else 0
-        self._front.start(backend)
+        self._exits[digest] = self._client.status(digest).exits if self._client.has(digest) else 0
+        self._client.start(backend)
 
-    def dead(self, digest: str) -> str:
-        """Why a backend does not run as it was started, or an empty string."""
-        seen = self._front.seen(digest)
-        return (seen.said or "it ended") if seen.deaths > self._deaths.get(digest, 0) else ""
+    def exit_reason(self, digest: str) -> str:
+        """Return why a backend has ended since it was started, or an empty string."""
+        status = self._client.status(digest)
+        return (status.last_exit or "it ended") if status.exits > self._exits.get(digest, 0) else ""
 
     def address(self, digest: str) -> str:
-        """Where it listens itself."""
-        return self._front.seen(digest).address
+        """Return where a backend itself listens."""
+        return self._client.status(digest).address
 
-    def look(self, digest: str) -> tuple[Check, ...]:
-        """What is wrong where nobody serves a backend; nothing is done about it."""
-        return () if self._front.served(digest) else (Check(name="served", ok=False, detail="nobody serves it"),)
+    def inspect(self, digest: str) -> tuple[Check, ...]:
+        """Return a failed check if a backend gets no connections; change nothing."""
+        if self._client.gets_connections(digest):
+            return ()
+        return (Check(name="served", ok=False, detail="it gets no connections"),)
 
-    def switch(self, digest: str | None, previous: str | None) -> None:
-        """Send clients to ``digest``, and to ``previous`` should that not take them."""
-        self._front.order(digest, previous)
+    def route(self, digest: str | None, previous: str | None) -> None:
+        """Forward clients to ``digest``, and to ``previous`` if that does not accept."""
+        self._client.route(digest, previous)
 
-    def watched(
+    def watch(
         self,
         digest: str,
         watch_s: float,
         health: Health,
-        once: Callable[[Health], Check],
-        dead: Callable[[], str] | None = None,
+        ask: Callable[[Health], Check],
+        exit_reason: Callable[[], str] | None = None,
     ) -> Check:
-        """Look at a backend that is in use, for a while; ``dead`` tells of one that somebody else keeps running."""
-        return watched(
+        """Watch a backend in use.
+
+        Args:
+            digest: The backend.
+            watch_s: Seconds.
+            health: How to ask it.
+            ask: Asks it once.
+            exit_reason: Why it has ended, or an empty string; for a backend that the supervisor does not run.
+        """
+        return watch(
             watch_s,
             health,
-            lambda asked: once(asked.at(self.address(digest))),
-            dead or (lambda: self.dead(digest)),
+            lambda asked: ask(asked.at(self.address(digest))),
+            exit_reason or (lambda: self.exit_reason(digest)),
         )
 
-    def settle(self, digest: str | None) -> None:
-        """End all others, once their connections have ended."""
-        self._front.retain({digest}, self._serving.drain_s)
+    def retire_others(self, digest: str | None) -> None:
+        """Stop all backends but ``digest`` when their connections have ended."""
+        self._client.retain({digest}, self._config.drain_s)

@@ -1,4 +1,4 @@
-"""Whether a release works: before it is put into use, and after."""
+"""Checks of a release: smoke checks, health checks, and the watch after it was put into use."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tta_tasks.protocols import Limits, Sandbox
 
 #: Seconds that one smoke check may take.
 SMOKE_S = 60.0
-#: Seconds that one question may take, and between two looks at a watched release that cannot be asked.
+#: Seconds that one health check of the watch may take, and between two looks if there is no health check.
 ASK_S, WATCH_S = 10.0, 0.5
 #: Characters of output shown of a failed check.
-MAX_SAID = 1000
+MAX_OUTPUT = 1000
 
 
 class Health(Model):
-    """How to ask a release that is in use whether it works: by a command or by a URL."""
+    """A health check of a release: a command or a URL."""
 
-    #: Status 0 is well. ``{python}``, ``{bin}`` and ``{release}`` stand for paths in the release.
+    #: Status 0 is healthy. ``{python}``, ``{bin}`` and ``{release}`` stand for paths in the release.
     command: tuple[str, ...] = ()
-    #: An answer of 200 to 299 is well; asked until it is, or time is up.
+    #: A response with status 200 to 299 is healthy; polled until there is one, or time is up.
     url: str = Field(default="", pattern=r"^(https?://.+)?$")
     timeout_s: float = Field(default=30.0, gt=0)
     interval_s: float = Field(default=1.0, gt=0)
-    #: How often in a row a watched release may answer badly before it is rolled back.
+    #: Failed checks in a row after which a watched release is still kept.
     tolerate: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
@@ -45,15 +45,15 @@ class Health(Model):
         return self
 
     def at(self, address: str) -> Health:
-        """The same for a service that listens at ``address`` (``host:port``)."""
-        paths = _places(address)
+        """Return the same check for a service that listens at ``address`` (``host:port``)."""
+        paths = _address_fields(address)
         return self.model_copy(
-            update={"url": _filled([self.url], paths)[0], "command": tuple(_filled(self.command, paths))}
+            update={"url": _fill([self.url], paths)[0], "command": tuple(_fill(self.command, paths))}
         )
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledRelease:
     """A release on disk."""
 
     #: Its virtual environment.
@@ -72,46 +72,46 @@ class Installed:
         return self.folder / "bin"
 
     def smoke(self, command: Sequence[str], *, scripts: bool, address: str = "") -> Iterator[Check]:
-        """Whether it works before it is used; by default, that it can be imported.
+        """Yield the checks of a release that is not in use yet; by default, that it can be imported.
 
         Args:
             command: The operator's own check instead.
-            scripts: Whether to ask each of its programs for ``--help``.
-            address: Where it listens, as ``host:port``, if it does; the check then has the network.
+            scripts: Whether to run each of its programs with ``--help``.
+            address: Where it listens, as ``host:port``, or an empty string; with it, the check has network access.
         """
         if command:
-            filled = _filled(_filled(command, self.paths), _places(address))
-            yield self._asked("smoke", filled, SMOKE_S, network=bool(address))
+            filled = _fill(_fill(command, self.paths), _address_fields(address))
+            yield self._run("smoke", filled, SMOKE_S, network=bool(address))
         elif tops := self._top_level():
             program = "; ".join(f"import {top}" for top in tops)
-            yield self._asked(f"import {', '.join(tops)}", [str(self.bin / "python"), "-I", "-c", program], SMOKE_S)
+            yield self._run(f"import {', '.join(tops)}", [str(self.bin / "python"), "-I", "-c", program], SMOKE_S)
         else:
             yield Check(name="import", ok=False, detail=f"{self.wheel.name} holds none of the component's modules")
         for script in self._scripts() if scripts else ():
-            yield self._asked(f"{script} --help", [str(self.bin / script), "--help"], SMOKE_S)
+            yield self._run(f"{script} --help", [str(self.bin / script), "--help"], SMOKE_S)
 
-    def healthy(self, health: Health, dead: Callable[[], str] = str) -> Check:
-        """Ask the release until it is well, or time is up.
+    def wait_until_healthy(self, health: Health, exit_reason: Callable[[], str] = str) -> Check:
+        """Run the health check until it succeeds, or time is up.
 
         Args:
-            health: How.
-            dead: Why it needs not be asked any more, or an empty string.
+            health: The check.
+            exit_reason: Returns why the release has ended, or an empty string.
         """
         if health.url:
-            return _polled(health, dead)
-        return self._asked("health", _filled(health.command, self.paths), health.timeout_s, network=True)
+            return _poll(health, exit_reason)
+        return self._run("health", _fill(health.command, self.paths), health.timeout_s, network=True)
 
-    def well(self, health: Health) -> Check:
-        """Ask the release a single time."""
-        return _asked_once(health) if health.url else self.healthy(health)
+    def check_health(self, health: Health) -> Check:
+        """Run the health check once."""
+        return _get_once(health) if health.url else self.wait_until_healthy(health)
 
     @property
     def paths(self) -> Mapping[str, Path]:
-        """What commands may name."""
+        """The placeholders of commands."""
         return {"python": self.bin / "python", "bin": self.bin, "release": self.folder}
 
-    def _asked(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
-        return _ran(self.sandbox, self.folder, name, argv, wall_s, network=network)
+    def _run(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
+        return _run_check(self.sandbox, self.folder, name, argv, wall_s, network=network)
 
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
@@ -131,8 +131,8 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Reached:
-    """A release that is asked from outside, over the network; commands run in the sandbox."""
+class RemoteRelease:
+    """A release that is checked over the network; commands run in the sandbox on this host."""
 
     #: Where commands start.
     folder: Path
@@ -141,28 +141,28 @@ class Reached:
     address: str = ""
 
     def smoke(self, command: Sequence[str]) -> tuple[Check, ...]:
-        """The operator's own check, where there is one."""
-        words = _filled(command, _places(self.address))
-        return (_ran(self.sandbox, self.folder, "smoke", words, SMOKE_S, network=True),) if words else ()
+        """Run the operator's own check, if there is one."""
+        words = _fill(command, _address_fields(self.address))
+        return (_run_check(self.sandbox, self.folder, "smoke", words, SMOKE_S, network=True),) if words else ()
 
-    def healthy(self, health: Health, dead: Callable[[], str] = str) -> Check:
-        """Ask until it is well, time is up, or it is ``dead``."""
+    def wait_until_healthy(self, health: Health, exit_reason: Callable[[], str] = str) -> Check:
+        """Run the health check until it succeeds, time is up, or the release has ended."""
         asked = health.at(self.address)
-        return _polled(asked, dead) if asked.url else self._commanded(asked)
+        return _poll(asked, exit_reason) if asked.url else self._run(asked)
 
-    def well(self, health: Health) -> Check:
-        """Ask a single time."""
+    def check_health(self, health: Health) -> Check:
+        """Run the health check once."""
         asked = health.at(self.address)
-        return _asked_once(asked) if asked.url else self._commanded(asked)
+        return _get_once(asked) if asked.url else self._run(asked)
 
-    def _commanded(self, health: Health) -> Check:
-        return _ran(self.sandbox, self.folder, "health", health.command, health.timeout_s, network=True)
+    def _run(self, health: Health) -> Check:
+        return _run_check(self.sandbox, self.folder, "health", health.command, health.timeout_s, network=True)
 
 
-def _ran(
+def _run_check(
     sandbox: Sandbox, folder: Path, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False
 ) -> Check:
-    """Run a command that tells by its status."""
+    """Run a command in the sandbox; status 0 is ok."""
     try:
         completed = sandbox.run(argv, cwd=folder, limits=Limits(wall_s=wall_s), network=network)
     except SandboxError as error:
@@ -171,35 +171,37 @@ def _ran(
         return Check(name=name, ok=True)
     if completed.stopped:
         return Check(name=name, ok=False, detail=f"did not end within {wall_s:g} s")
-    said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
-    return Check(name=name, ok=False, detail=f"status {completed.returncode}: {said}")
+    output = (completed.stderr.strip() or completed.stdout.strip())[-MAX_OUTPUT:]
+    return Check(name=name, ok=False, detail=f"status {completed.returncode}: {output}")
 
 
 def passed(checks: Iterable[Check]) -> bool:
-    """Whether all went well."""
+    """Whether all checks are ok."""
     return all(check.ok for check in checks)
 
 
-def said_of(checks: Iterable[Check]) -> str:
-    """What did not go well."""
+def failures(checks: Iterable[Check]) -> str:
+    """Return names and details of the failed checks, in one line."""
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.ok)
 
 
-def watched(watch_s: float, health: Health | None, once: Callable[[Health], Check], dead: Callable[[], str]) -> Check:
-    """Look at a release that is in use, for a while.
+def watch(
+    watch_s: float, health: Health | None, ask: Callable[[Health], Check], exit_reason: Callable[[], str]
+) -> Check:
+    """Watch a release that is in use.
 
     Args:
         watch_s: Seconds.
-        health: How to ask it; ``None`` only looks whether it lives.
-        once: Asks it once.
-        dead: Why it does not live any more, or an empty string.
+        health: The health check; ``None`` only looks whether the release has ended.
+        ask: Runs the health check once.
+        exit_reason: Returns why the release has ended, or an empty string.
     """
     name, began, bad = f"watched for {watch_s:g} s", time.monotonic(), 0
     while (at := time.monotonic() - began) < watch_s:
-        if why := dead():
+        if why := exit_reason():
             return Check(name=name, ok=False, detail=f"after {at:.1f} s: {why}")
         if health is not None:
-            answer = once(health.model_copy(update={"timeout_s": min(health.timeout_s, ASK_S)}))
+            answer = ask(health.model_copy(update={"timeout_s": min(health.timeout_s, ASK_S)}))
             bad = 0 if answer.ok else bad + 1
             if bad > health.tolerate:
                 return Check(name=name, ok=False, detail=f"after {at:.1f} s: {answer.name} {answer.detail}")
@@ -207,39 +209,39 @@ def watched(watch_s: float, health: Health | None, once: Callable[[Health], Chec
     return Check(name=name, ok=True)
 
 
-def _asked_once(health: Health) -> Check:
-    """Ask a URL a single time."""
-    said = _fetched(health.url, health.timeout_s)
-    return Check(name=f"GET {health.url}", ok=not said, detail=said)
+def _get_once(health: Health) -> Check:
+    """Request a URL once."""
+    wrong = _fetch(health.url, health.timeout_s)
+    return Check(name=f"GET {health.url}", ok=not wrong, detail=wrong)
 
 
-def _places(address: str) -> Mapping[str, str]:
+def _address_fields(address: str) -> Mapping[str, str]:
     return {"address": address, "port": address.rpartition(":")[2]} if address else {}
 
 
-def _filled(command: Sequence[str], places: Mapping[str, Path] | Mapping[str, str]) -> list[str]:
+def _fill(command: Sequence[str], places: Mapping[str, Path] | Mapping[str, str]) -> list[str]:
     words = list(command)
     for name, place in places.items():
         words = [word.replace(f"{{{name}}}", str(place)) for word in words]
     return words
 
 
-def _polled(health: Health, dead: Callable[[], str] = str) -> Check:
-    """Ask a URL until the answer is good, time is up, or whoever should answer is ``dead``."""
+def _poll(health: Health, exit_reason: Callable[[], str] = str) -> Check:
+    """Request a URL until the response is good, time is up, or the release has ended."""
     deadline = time.monotonic() + health.timeout_s
     while True:
-        said = _fetched(health.url, max(min(deadline - time.monotonic(), ASK_S), 0.1))
-        if not said:
+        wrong = _fetch(health.url, max(min(deadline - time.monotonic(), ASK_S), 0.1))
+        if not wrong:
             return Check(name=f"GET {health.url}", ok=True)
-        if why := dead():
+        if why := exit_reason():
             return Check(name=f"GET {health.url}", ok=False, detail=why)
         if time.monotonic() + health.interval_s >= deadline:
-            return Check(name=f"GET {health.url}", ok=False, detail=f"{said}, for {health.timeout_s:g} s")
+            return Check(name=f"GET {health.url}", ok=False, detail=f"{wrong}, for {health.timeout_s:g} s")
         time.sleep(health.interval_s)
 
 
-def _fetched(url: str, timeout_s: float) -> str:
-    """What is wrong with the answer, or an empty string."""
+def _fetch(url: str, timeout_s: float) -> str:
+    """Return what is wrong with the response, or an empty string."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310 - the operator's; http or https by validation
             return ""

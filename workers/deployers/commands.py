@@ -1,4 +1,4 @@
-"""Drives the command lines of container engines and clusters: the operator's tools, outside the sandbox."""
+"""Runs the command lines of container engines and clusters: the operator's tools, outside the sandbox."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ PASSED: Final = (
 #: Seconds for a command that only asks, and for one that builds.
 ASK_S, BUILD_S = 60.0, 1200.0
 #: Characters of output shown of a command that failed.
-MAX_SAID = 1500
+MAX_OUTPUT = 1500
 
 
 @dataclass(frozen=True)
-class Told:
+class CommandResult:
     """A command that has ended."""
 
     status: int
     stdout: str
-    said: str
+    output: str
 
     @property
     def ok(self) -> bool:
-        """Whether it went well."""
+        """Whether its status is 0."""
         return self.status == 0
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program with its first arguments, and what its environment has beside what is passed."""
+    """A program with its first arguments, and the variables added to its environment."""
 
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def ask(self, *words: str, stdin: str = "", timeout_s: float = ASK_S) -> Told:
+    def run(self, *words: str, stdin: str = "", timeout_s: float = ASK_S) -> CommandResult:
         """Run it to its end.
 
         Raises:
@@ -69,18 +69,18 @@ class Tool:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise DeploymentFailed(f"`{_shown(argv)}` took longer than {timeout_s:g} s.") from error
-        return Told(done.returncode, done.stdout, (done.stderr.strip() or done.stdout.strip())[-MAX_SAID:])
+        return CommandResult(done.returncode, done.stdout, (done.stderr.strip() or done.stdout.strip())[-MAX_OUTPUT:])
 
     def require(self, *words: str, stdin: str = "", timeout_s: float = ASK_S, hint: str = "") -> str:
-        """Run it to its good end; answers what it printed.
+        """Run it, require status 0, and return what it printed.
 
         Raises:
             DeploymentFailed: It failed, is not installed, or takes too long.
         """
-        told = self.ask(*words, stdin=stdin, timeout_s=timeout_s)
-        if not told.ok:
-            raise DeploymentFailed(f"`{_shown([*self.words, *words])}` failed: {told.said}", hint)
-        return told.stdout
+        result = self.run(*words, stdin=stdin, timeout_s=timeout_s)
+        if not result.ok:
+            raise DeploymentFailed(f"`{_shown([*self.words, *words])}` failed: {result.output}", hint)
+        return result.stdout
 
 
 def _shown(argv: list[str]) -> str:

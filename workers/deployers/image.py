@@ -64,7 +64,7 @@ def provide(image: Image, digest: str, wheel: Path | None, docker: Tool) -> None
         DeploymentFailed: It does not build, is not there, or cannot be pushed.
     """
     reference = image.reference(digest)
-    if not docker.ask("image", "inspect", reference).ok:
+    if not docker.run("image", "inspect", reference).ok:
         if not image.build or wheel is None:
             why = "and nothing is left to build it of" if image.build else "and the target says not to build it"
             docker.require(
@@ -82,9 +82,9 @@ def provide(image: Image, digest: str, wheel: Path | None, docker: Tool) -> None
 def prune(image: Image, needed: Collection[str], docker: Tool) -> None:
     """Remove the built images of releases that are not needed any more; one that a container uses stays."""
     if image.build:
-        tags = docker.ask("image", "ls", image.name, "--filter", "label=tta.release", "--format", "{{.Tag}}").stdout
+        tags = docker.run("image", "ls", image.name, "--filter", "label=tta.release", "--format", "{{.Tag}}").stdout
         for tag in sorted({*tags.split()} - {*needed}):
-            docker.ask("image", "rm", image.reference(tag))
+            docker.run("image", "rm", image.reference(tag))
 
 
 def _build(image: Image, digest: str, wheel: Path, docker: Tool) -> None:

@@ -1,80 +1,101 @@
-"""One environment of one component on this host's disk.
+"""The releases of one component in one environment, on this host's disk.
 
-    releases/<digest>/     a virtual environment with the release in it, and the wheel it was made of
-        tta-release.json   written last: without it, the release was never finished
+    releases/<digest>/     the files of one release
+        tta-release.json   written last: without it the release is incomplete, and is installed again
     current                a symbolic link to the release in use
-    history.jsonl          what happened, oldest first
+    history.jsonl          one ReleaseEntry per line, oldest first
+    fence                  the newest fencing token that deployed here
 
-The link and the releases are the truth; the history is written before a switch and after it, so that one which was
-interrupted in between is seen.
+The link and the releases are the truth. The history is written before a switch and after it, so that the next
+deployment finds one that was interrupted in between.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from tta_tasks.environments import way_back
+from tta_tasks.environments import rollback_candidates
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import ReleaseEntry
 from tta_tasks.protocols import History
+
+log = logging.getLogger(__name__)
 
 #: Lines of history kept.
 MAX_HISTORY = 200
 #: Seconds to wait for another deployment to the same environment.
 LOCK_S = 900.0
+#: Version of what is written to ``history.jsonl`` and ``tta-release.json``.
+VERSION: Final = 1
 
-What = Literal["switching", "released", "returned", "rolled_back", "interrupted"]
+Event = Literal["switching", "released", "returned", "rolled_back", "interrupted"]
 
 _RELEASES = "releases"
 _MARKER = "tta-release.json"
 
 
-class Site:
-    """The folder of one environment.
+class ReleaseStore:
+    """The folder of one component in one environment.
 
     Args:
-        base: Its path; made when it is first needed.
+        base: Its path; created by the first deployment.
     """
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        #: The symbolic link to the release in use.
         self.link = base / "current"
         self._history = base / "history.jsonl"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone with the environment; the kernel frees the lock when this process dies.
+    def locked(self, token: float) -> Iterator[None]:
+        """Hold the environment's lock; the kernel frees it when this process dies.
+
+        Args:
+            token: The fencing token of this deployment. A smaller one is refused from now on.
 
         Raises:
-            DeploymentFailed: Another deployment did not end in time.
+            DeploymentFailed: Another deployment did not end in time, one with a larger token was here before, or the
+                disk refuses a write.
         """
-        (self.base / _RELEASES).mkdir(parents=True, exist_ok=True)
         try:
+            (self.base / _RELEASES).mkdir(parents=True, exist_ok=True)
             with FileLock(self.base / ".lock", timeout=LOCK_S):
+                self._fence(token)
                 yield
         except Timeout as error:
             raise DeploymentFailed(
-                f"Another deployment to {self.base} has been going on for {LOCK_S:.0f} s.", "Try again when it is over."
+                f"Another deployment to {self.base} has been going on for {LOCK_S:.0f} s.",
+                "Try again when it is over.",
+            ) from error
+        except OSError as error:
+            raise DeploymentFailed(
+                f"The release cannot be written to {self.base}: {error}.",
+                "See that the worker may write there, and that there is room.",
             ) from error
 
-    def fence(self, token: float) -> None:
-        """Let nothing older than ``token`` in from now on; the lock must be held.
-
-        Raises:
-            DeploymentFailed: Something newer was here before.
-        """
+    def _fence(self, token: float) -> None:
         path = self.base / "fence"
-        seen = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+        try:
+            seen = float(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            seen = 0.0
+        except ValueError as error:
+            raise DeploymentFailed(
+                f"{path} does not hold the token of the newest deployment: {error}.",
+                "Remove it if no other deployment to this environment is waiting, and deploy again.",
+            ) from error
         if token < seen:
             raise DeploymentFailed(
                 f"A deployment to {self.base} that was begun later has come before this one, which is given up.",
@@ -86,40 +107,46 @@ class Site:
     # -- releases --------------------------------------------------------------------------------------------------
 
     def folder(self, digest: str) -> Path:
-        """Where a release is, or goes."""
+        """The folder of a release, whether it exists or not."""
         return self.base / _RELEASES / digest
 
-    def complete(self, digest: str | None) -> bool:
-        """Whether a release is there, and was finished."""
+    def is_complete(self, digest: str | None) -> bool:
+        """Whether a release is there, and was installed to its end."""
         return digest is not None and (self.folder(digest) / _MARKER).is_file()
 
-    def finish(self, digest: str, about: dict[str, str]) -> None:
-        """Mark a release as finished; all of it must be there."""
-        write(self.folder(digest) / _MARKER, json.dumps({"release": digest, **about}, indent=2) + "\n")
+    def mark_complete(self, digest: str, details: Mapping[str, str] | None = None) -> None:
+        """Mark a release as installed to its end.
 
-    def freshen(self, digest: str) -> None:
+        Args:
+            digest: The release.
+            details: Written to its marker, for a person to read.
+        """
+        marker = {"version": VERSION, "release": digest, **(details or {})}
+        write(self.folder(digest) / _MARKER, json.dumps(marker, indent=2) + "\n")
+
+    def touch(self, digest: str) -> None:
         """Make a release the newest."""
         os.utime(self.folder(digest) / _MARKER)
 
     def clear(self, digest: str) -> Path:
-        """An empty folder for a release."""
+        """Return an empty folder for a release."""
         self.remove(digest)
         self.folder(digest).mkdir()
         return self.folder(digest)
 
     def remove(self, digest: str) -> None:
-        """Take a release away; its marker first, so that half of one is never taken for one."""
+        """Delete a release; its marker first, so that half of one never counts as complete."""
         (self.folder(digest) / _MARKER).unlink(missing_ok=True)
         if self.folder(digest).exists():
             shutil.rmtree(self.folder(digest))
 
     def releases(self) -> list[str]:
-        """Finished releases, newest first."""
-        finished = [path.name for path in self._folders() if self.complete(path.name)]
-        return sorted(finished, key=lambda name: (self.folder(name) / _MARKER).stat().st_mtime_ns, reverse=True)
+        """Return the complete releases, newest first."""
+        complete = [path.name for path in self._folders() if self.is_complete(path.name)]
+        return sorted(complete, key=lambda name: (self.folder(name) / _MARKER).stat().st_mtime_ns, reverse=True)
 
     def prune(self, keep: int, needed: Collection[str | None]) -> None:
-        """Remove all but the newest ``keep`` releases and those ``needed``, and whatever was never finished."""
+        """Delete all but the newest ``keep`` releases and those ``needed``, and all incomplete ones."""
         kept = {*self.releases()[:keep], *needed}
         for path in self._folders():
             if path.name not in kept:
@@ -132,15 +159,15 @@ class Site:
     # -- the release in use ----------------------------------------------------------------------------------------
 
     def current(self) -> str | None:
-        """The release in use; ``None`` where there is none, or not all of it."""
+        """Return the release in use; ``None`` if there is none, or it is incomplete."""
         try:
             target = self.link.readlink()
         except FileNotFoundError:
             return None
-        return target.name if target.parent.name == _RELEASES and self.complete(target.name) else None
+        return target.name if target.parent.name == _RELEASES and self.is_complete(target.name) else None
 
-    def switch(self, digest: str | None) -> None:
-        """Put another release into use in one step; ``None`` leaves none in use."""
+    def set_current(self, digest: str | None) -> None:
+        """Point the link to another release in one step; ``None`` removes the link."""
         if digest is None:
             self.link.unlink(missing_ok=True)
         else:
@@ -153,32 +180,41 @@ class Site:
     # -- history ---------------------------------------------------------------------------------------------------
 
     def history(self) -> list[ReleaseEntry]:
-        """What happened, oldest first."""
-        try:
-            lines = self._history.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
+        """Return what happened, oldest first; a line that cannot be read is reported to the log and left out."""
         entries: list[ReleaseEntry] = []
-        for line in lines:
-            with contextlib.suppress(ValidationError):  # a line that somebody touched is no reason to stop
-                entries.append(ReleaseEntry.model_validate_json(line))
+        unreadable: list[str] = []
+        for number, line in enumerate(self._lines(), start=1):
+            try:
+                entries.append(ReleaseEntry.model_validate_json(line, extra="ignore"))
+            except ValidationError:
+                unreadable.append(str(number))
+        if unreadable:
+            log.warning(
+                "%s: the history leaves out what cannot be read (line %s).", self._history, ", ".join(unreadable)
+            )
         return entries
 
-    def way_back(self) -> list[str]:
-        """The releases that can be gone back to and are still here; the latest first."""
-        return [digest for digest in way_back(self.told()) if self.complete(digest)]
+    def rollback_candidates(self) -> list[str]:
+        """Return the releases that can be rolled back to and are still here, the latest first."""
+        return [digest for digest in rollback_candidates(self.release_history()) if self.is_complete(digest)]
 
-    def told(self) -> History:
-        """The release in use, and what happened."""
+    def release_history(self) -> History:
+        """Return the release in use, and what happened."""
         return History(self.current(), tuple(self.history()))
 
-    def record(self, what: What, release: str, previous: str | None, *, run_id: str = "", task_id: str = "") -> None:
-        """Add to the history, on disk when this returns."""
+    def record(self, event: Event, release: str, previous: str | None, *, run_id: str = "", task_id: str = "") -> None:
+        """Add to the history; it is on the disk when this returns. Lines that cannot be read stay as they are."""
         entry = ReleaseEntry(
-            at=time.time(), what=what, release=release, previous=previous, run_id=run_id, task_id=task_id
+            at=time.time(), what=event, release=release, previous=previous, run_id=run_id, task_id=task_id
         )
-        entries = [*self.history(), entry][-MAX_HISTORY:]
-        write(self._history, "".join(f"{entry.model_dump_json()}\n" for entry in entries))
+        line = json.dumps({"version": VERSION, **entry.model_dump(mode="json")})
+        write(self._history, "".join(f"{line}\n" for line in [*self._lines(), line][-MAX_HISTORY:]))
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._history.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:

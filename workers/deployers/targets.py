@@ -1,4 +1,4 @@
-"""What can be deployed where: a TOML file on the deployment worker, never anything in the repository.
+"""The targets file: the environments, and how to deploy to each. It is on the worker, never in the repository.
 
 .. code:: toml
 
@@ -10,7 +10,7 @@
     deployer = "local"
     path = "/srv/releases"
     health = { url = "http://127.0.0.1:8000/health" }
-    promotion = { soak_s = 600, approval = true }       # what has to be before, whatever the deployer
+    promotion = { soak_s = 600, approval = true }       # preconditions, whatever the deployer
 
     [environments.production.components.shop]    # for this component, over what stands above
     deployer = "compose"
@@ -31,7 +31,7 @@ from tta_tasks.models import Model, Name
 
 
 class PromotionRule(Model):
-    """What has to be before a deployment to an environment is begun."""
+    """Preconditions of a deployment to an environment."""
 
     #: The environment that must hold the same release, in health.
     after: Name = "staging"
@@ -46,8 +46,8 @@ class PromotionRule(Model):
     expires_s: float = Field(default=3 * 24 * 3600.0, gt=0, allow_inf_nan=False)
 
 
-class Environment(Model):
-    """One environment's table."""
+class EnvironmentConfig(Model):
+    """The table of one environment in the targets file."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,33 +58,33 @@ class Environment(Model):
 
     @property
     def own(self) -> Mapping[str, object]:
-        """What the deployer is to make sense of."""
+        """The keys that are the deployer's own."""
         return self.model_extra or {}
 
-    def of(self, component: str) -> Environment:
-        """The table for one component."""
+    def of(self, component: str) -> EnvironmentConfig:
+        """Return the table for one component."""
         special = dict(self.components.get(component, {}))
         general = self.model_dump(exclude={"components"}, exclude_none=True)
         if "deployer" in special:  # what is asked for before a deployment holds for all
             general = {name: value for name, value in general.items() if name == "promotion"}
         table = general | special
-        return Environment.model_validate(table)
+        return EnvironmentConfig.model_validate(table)
 
 
 def absolute(path: Path) -> Path:
-    """A path as tables have it; ``~`` is the worker's."""
+    """Return a path with ``~`` expanded to the worker's home; a relative one is refused."""
     path = path.expanduser()
     if not path.is_absolute():
         raise ValueError("must be an absolute path")
     return path
 
 
-class Table(Model):
-    """What a deployer makes of an environment's table."""
+class TargetTable(Model):
+    """Base of the models of a deployer's own keys; unknown keys are errors."""
 
     @classmethod
     def read(cls, table: Mapping[str, object]) -> Self:
-        """Make sense of a table.
+        """Validate a table.
 
         Raises:
             DeploymentFailed: It does not hold.
@@ -99,10 +99,10 @@ class Table(Model):
 
 
 class _File(Model):
-    environments: dict[Name, Environment]
+    environments: dict[Name, EnvironmentConfig]
 
 
-def load_target(path: Path | None, environment: str, component: str) -> Environment:
+def load_target(path: Path | None, environment: str, component: str) -> EnvironmentConfig:
     """Read one environment's table for one component.
 
     Args:
@@ -138,7 +138,7 @@ def folders(path: Path) -> list[Path]:
     return sorted({absolute(Path(str(table["path"]))) for table in tables if "path" in table})
 
 
-def _read(path: Path) -> Mapping[str, Environment]:
+def _read(path: Path) -> Mapping[str, EnvironmentConfig]:
     try:
         return _File.model_validate(tomllib.loads(path.expanduser().read_text(encoding="utf-8"))).environments
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

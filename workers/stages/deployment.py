@@ -17,7 +17,7 @@ from tta_tasks.models import (
 )
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
-from workers.deployers.targets import Environment, load_target
+from workers.deployers.targets import EnvironmentConfig, load_target
 from workers.stages.context import Context
 
 
@@ -90,7 +90,7 @@ def _collected(tree: str, request: DeploymentRequest, context: Context) -> tuple
 
 
 def _earlier(
-    request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context
+    request: DeploymentRequest, deployer: Deployer, target: EnvironmentConfig, context: Context
 ) -> tuple[str, Path | None]:
     """The release to go back to, and its wheel where this host still has it."""
     name, environment, wanted = request.component.name, request.environment, request.back_to or ""
@@ -104,7 +104,7 @@ def _earlier(
     return wanted, Wheels(context.settings.cache, context.sandbox).find(wanted)
 
 
-def tell(request: DeploymentRequest, deployer: Deployer, target: Environment, context: Context) -> None:
+def tell(request: DeploymentRequest, deployer: Deployer, target: EnvironmentConfig, context: Context) -> None:
     """Let everybody know what the environment has seen."""
     history = deployer.history(request.component.name, request.environment, target.own)
     Environments(context.settings).tell(

@@ -16,7 +16,7 @@ from tta_tasks.models import CollectionResult, DeploymentRequest, DeploymentResu
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import Deployer, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
-from workers.deployers.targets import Environment, PromotionRule, load_target
+from workers.deployers.targets import EnvironmentConfig, PromotionRule, load_target
 from workers.stages.context import Context
 from workers.stages.deployment import collected_tree, tell
 
@@ -130,7 +130,7 @@ def _see_to_health(rule: PromotionRule, before: TaskRecord, request: DeploymentR
 
 
 def _rolled_back(
-    deployer: Deployer, target: Environment, bad: ReleaseRequest, before: TaskRecord, context: Context
+    deployer: Deployer, target: EnvironmentConfig, bad: ReleaseRequest, before: TaskRecord, context: Context
 ) -> str:
     """Go back to what was there before, if the release is still the one in use; answer what came of it."""
     name, environment = bad.component.name, bad.environment

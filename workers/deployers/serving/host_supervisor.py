@@ -1,4 +1,4 @@
-"""``tta serve``: keeps all that this host serves, from its start to its end; for systemd, or a container."""
+"""``tta serve``: runs a service supervisor for each environment of this host; for systemd, or a container."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from filelock import FileLock, Timeout
 
 from tta_tasks.errors import DeploymentFailed, SettingsError
 from tta_tasks.settings import settings
-from workers.deployers.serving.states import Files
+from workers.deployers.serving.states import StateFiles
 from workers.deployers.targets import folders
 
-#: How often environments without a keeper are looked for, in seconds.
+#: Seconds between two looks for environments without a supervisor.
 LOOK_S = 0.5
-#: Seconds that the keepers may take to end.
+#: Seconds that the supervisors may take to end.
 ENDED_S = 60.0
 
 
 def hosted(base: Path) -> bool:
-    """Whether somebody starts keepers for the environments below ``base``'s grandparent, whenever one is missing."""
+    """Whether ``tta serve`` starts the supervisors of the environments below ``base``'s grandparent."""
     with contextlib.suppress(Timeout), _lock(base.parents[1], 0):
         return False
     return True
 
 
 def serve(say: Callable[[str], None], stop: bool) -> None:  # noqa: FBT001 - behind an entry point
-    """Keep what is served below the folders that the targets file names, until SIGTERM or Ctrl-C.
+    """Serve what is below the folders that the targets file names, until SIGTERM or Ctrl-C.
 
     The entry point ``serve`` of ``tta_tasks.worker``.
 
     Args:
-        say: Told what is done.
-        stop: End it instead.
+        say: Given one line for each event.
+        stop: Stop what runs instead.
 
     Raises:
         SettingsError: No targets file is named.
-        DeploymentFailed: It does not hold, or somebody else does this already.
+        DeploymentFailed: It does not hold, or another ``tta serve`` runs.
     """
     file = settings().targets_file
     if file is None:
@@ -55,43 +55,51 @@ def serve(say: Callable[[str], None], stop: bool) -> None:  # noqa: FBT001 - beh
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    keepers: dict[Path, subprocess.Popen[bytes]] = {}
+    supervisors: dict[Path, subprocess.Popen[bytes]] = {}
+    reported: dict[Path, str] = {}
     with contextlib.ExitStack() as stack:
         for place in places:
             stack.enter_context(_held(place))
         while not ended.wait(LOOK_S):
-            for base in _forsaken(places):
-                if base not in keepers or keepers[base].poll() is not None:
-                    say(f"keeping {base}")
-                    keepers[base] = _keeper(base)
-        _end(keepers)
+            for files in _environments(places):
+                base, error = files.base, ""
+                try:
+                    wanted = _needs_supervisor(files)
+                except DeploymentFailed as failure:
+                    wanted, error = False, str(failure)
+                if error and reported.get(base) != error:
+                    say(error)
+                reported[base] = error
+                if wanted and (base not in supervisors or supervisors[base].poll() is not None):
+                    say(f"serving {base}")
+                    supervisors[base] = _supervisor(base)
+        _end(supervisors)
 
 
 def _stop(places: list[Path], say: Callable[[str], None]) -> None:
-    for files in _served(places):
-        if not files.forsaken():  # so the process is its keeper, and no other that was given its id
+    for files in _environments(places):
+        if not files.unsupervised():  # so the process is its supervisor, and no other that was given its id
             say(f"ending {files.base}")
-            os.kill(files.status().pid, signal.SIGTERM)
+            os.kill(files.observed().pid, signal.SIGTERM)
     until = time.monotonic() + ENDED_S
-    while not all(files.forsaken() for files in _served(places)):
+    while not all(files.unsupervised() for files in _environments(places)):
         if time.monotonic() > until:
             raise DeploymentFailed("Not all that is served has ended.", "Is there a `tta serve`? End that.")
         time.sleep(LOOK_S)
 
 
-def _served(places: list[Path]) -> list[Files]:
-    return [Files(written.parent) for place in places for written in place.glob("*/*/serving.json")]
+def _environments(places: list[Path]) -> list[StateFiles]:
+    return [StateFiles(written.parent) for place in places for written in place.glob("*/*/desired-state.json")]
 
 
-def _forsaken(places: list[Path]) -> Iterator[Path]:
-    """Environments in which something should be served, and nobody does."""
-    for files in _served(places):
-        if (plan := files.plan()) is not None and plan.backends and files.forsaken():
-            yield files.base
+def _needs_supervisor(files: StateFiles) -> bool:
+    """Whether an environment should be served, and has no supervisor."""
+    desired = files.desired()
+    return desired is not None and bool(desired.backends) and files.unsupervised()
 
 
-def _keeper(base: Path) -> subprocess.Popen[bytes]:
-    # A group of its own: Ctrl-C is for us, and we tell them in our own time.
+def _supervisor(base: Path) -> subprocess.Popen[bytes]:
+    # A process group of its own: Ctrl-C ends this process, which ends them in order.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __package__ + ".service_supervisor", str(base)],
         cwd="/",
@@ -100,11 +108,11 @@ def _keeper(base: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _end(keepers: dict[Path, subprocess.Popen[bytes]]) -> None:
-    for keeper in keepers.values():
-        keeper.terminate()
-    for keeper in keepers.values():
-        keeper.wait(ENDED_S)
+def _end(supervisors: dict[Path, subprocess.Popen[bytes]]) -> None:
+    for supervisor in supervisors.values():
+        supervisor.terminate()
+    for supervisor in supervisors.values():
+        supervisor.wait(ENDED_S)
 
 
 @contextlib.contextmanager
@@ -114,7 +122,7 @@ def _held(place: Path) -> Iterator[None]:
         with _lock(place, 5.0):
             yield
     except Timeout as error:
-        raise DeploymentFailed(f"Somebody serves what is in {place} already.", "One `tta serve` is enough.") from error
+        raise DeploymentFailed(f"Another `tta serve` runs for {place}.", "One `tta serve` is enough.") from error
 
 
 def _lock(place: Path, timeout_s: float) -> FileLock:

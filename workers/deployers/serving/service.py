@@ -12,67 +12,69 @@ from pathlib import Path
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits, Sandbox
-from workers.deployers.serving.states import Backend, Seen
+from workers.deployers.serving.states import Backend, BackendStatus
 
-#: Seconds before a service is started again, doubled each time; one that ran for the second is given a new start.
-AGAIN_S, STEADY_S = 0.5, 60.0
-#: Bytes of each of a service's two log files, and characters shown of what it last said.
+#: Seconds before a service is started again, doubled each time; one that ran for the second starts over with the first.
+RESTART_S, STEADY_S = 0.5, 60.0
+#: Bytes of each of a service's two log files, and characters shown of its last output.
 LOG_BYTES = 1 << 20
-MAX_SAID = 600
+MAX_OUTPUT = 600
 
 
 class Service:
-    """A service and the thread that sees to it.
+    """A service, and the thread that runs and restarts it.
 
     Args:
         backend: What to run.
         sandbox: Where.
         data: What it may write to.
-        log: Where what it prints goes; a second file beside it has what was before.
+        log: Where its output goes; a second file, ``LOG.1``, has what was before.
     """
 
     def __init__(self, backend: Backend, sandbox: Sandbox, data: Path, log: Path) -> None:
         self.backend = backend
         self._sandbox, self._data, self._log = sandbox, data, log
-        self._seen = Seen()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"service {backend.release[:12]}", daemon=True)
+        self._status = BackendStatus()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name=f"service {backend.release[:12]}", daemon=True)
         self._thread.start()
 
     @property
-    def seen(self) -> Seen:
-        """How it is."""
-        return self._seen
+    def status(self) -> BackendStatus:
+        """Its status now."""
+        return self._status
 
-    def end(self) -> None:
-        """Ask it to end; it is given its time of grace."""
-        self._ended.set()
+    def stop(self) -> None:
+        """Ask it to end: SIGTERM, and SIGKILL after its time of grace."""
+        self._stop.set()
 
-    def ended(self, within_s: float) -> bool:
-        """Wait until it is gone."""
+    def stopped(self, within_s: float) -> bool:
+        """Wait until it has ended, and return whether it has."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
-    def _keep(self) -> None:
-        again_s = AGAIN_S
-        while not self._ended.is_set():
+    def _supervise(self) -> None:
+        delay_s = RESTART_S
+        while not self._stop.is_set():
             began = time.monotonic()
-            said = self._run()
+            ended = self._run()
             ran_s = time.monotonic() - began
-            if self._ended.is_set():
-                self._seen = Seen()
+            if self._stop.is_set():
+                self._status = BackendStatus()
                 return
-            self._seen = Seen(deaths=self._seen.deaths + 1, said=f"after {ran_s:.1f} s it ended: {said}")
-            again_s = AGAIN_S if ran_s > STEADY_S else again_s * 2
-            self._ended.wait(min(again_s, STEADY_S))
+            self._status = BackendStatus(
+                exits=self._status.exits + 1, last_exit=f"after {ran_s:.1f} s it ended: {ended}"
+            )
+            delay_s = RESTART_S if ran_s > STEADY_S else delay_s * 2
+            self._stop.wait(min(delay_s, STEADY_S))
 
     def _run(self) -> str:
-        """Run it to its end; answer what came of it."""
+        """Run it to its end, and return how it ended."""
         port = _free_port()
-        self._seen = self._seen.model_copy(update={"address": f"127.0.0.1:{port}", "alive": True})
+        self._status = self._status.model_copy(update={"address": f"127.0.0.1:{port}", "alive": True})
         backend, log = self.backend, _Log(self._log)
         try:
-            return _said(
+            return _outcome(
                 self._sandbox.run(
                     [word.replace("{port}", str(port)) for word in backend.command],
                     cwd=backend.folder,
@@ -85,7 +87,7 @@ class Service:
                         grace_s=backend.grace_s,
                     ),
                     network=True,
-                    cancelled=self._ended.is_set,
+                    cancelled=self._stop.is_set,
                     output=log.write,
                 )
             )
@@ -111,9 +113,9 @@ class _Log(RotatingFileHandler):
         self.handle(LogRecord("service", DEBUG, "", 0, data.decode(errors="replace"), None, None))
 
 
-def _said(completed: Completed) -> str:
-    said = (completed.stderr.strip() or completed.stdout.strip())[-MAX_SAID:]
-    return f"status {completed.returncode}{': ' if said else ''}{said}"
+def _outcome(completed: Completed) -> str:
+    output = (completed.stderr.strip() or completed.stdout.strip())[-MAX_OUTPUT:]
+    return f"status {completed.returncode}{': ' if output else ''}{output}"
 
 
 def _free_port() -> int:

@@ -1,7 +1,7 @@
-"""Keeps what an environment serves: ``python -m workers.deployers.serving.service_supervisor [--detach] FOLDER``.
+"""Runs what an environment serves: ``python -m workers.deployers.serving.service_supervisor [--detach] FOLDER``.
 
-One process an environment, ours; the services are its children, in the sandbox, and end with it, however it ends. It
-follows the plan in the environment's folder, and ends when there is nothing to keep, or on SIGTERM.
+One process per environment. The services are its children, in the sandbox, and end when it ends, even if it is killed.
+It follows the desired state in the environment's folder, and ends on SIGTERM or when there is nothing to run.
 """
 
 from __future__ import annotations
@@ -15,127 +15,147 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from tta_tasks.errors import DeploymentFailed
 from workers.deployers.serving.service import Service
-from workers.deployers.serving.states import Backend, Files, Plan, Seen, Status
-from workers.deployers.serving.tcp_proxy import Switch
+from workers.deployers.serving.states import Backend, BackendStatus, DesiredState, ObservedState, StateFiles
+from workers.deployers.serving.tcp_proxy import TcpProxy
 from workers.sandbox import detect_sandbox
 
-#: How often the plan is looked at, and seconds to wait for another keeper to be gone.
+#: Seconds between two looks at the desired state.
 TICK_S = 0.1
+#: Seconds to wait for another supervisor to end.
 LOCK_S = 5.0
 
 
-class Keeper:
-    """What is running, and the plan it follows.
+class ServiceSupervisor:
+    """Runs the services and the proxy of one environment as its desired state says.
 
     Args:
         files: The environment's.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: StateFiles) -> None:
         self._files = files
-        self._plan = Plan(public="")
+        self._desired = DesiredState(public="")
+        self._unreadable = ""
         self._services: dict[str, Service] = {}
-        self._leaving: list[Service] = []
-        self._switch = Switch(self._order)
+        self._stopping: list[Service] = []
+        self._proxy = TcpProxy(self._routes)
         self._error = ""
-        self._told = Status()
+        self._written = ObservedState()
         self._read_at = 0
 
-    async def run(self, ended: asyncio.Event) -> None:
-        """Follow the plan until there is nothing in it, or it is ``ended``."""
-        while not ended.is_set():
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the desired state until it names no backend, or ``stop`` is set."""
+        while not stop.is_set():
             await self._follow()
-            self._tell()
-            if not self._plan.backends and not self._leaving:
+            self._report()
+            if not self._desired.backends and not self._stopping:
                 break
             try:
-                await asyncio.wait_for(ended.wait(), TICK_S)
+                await asyncio.wait_for(stop.wait(), TICK_S)
             except TimeoutError:
                 continue
-        self._switch.close()
+        self._proxy.close()
         self._retain(())
-        while self._leaving:
+        while self._stopping:
             await asyncio.sleep(TICK_S)
-            self._see_off()
+            self._forget_stopped()
 
     async def _follow(self) -> None:
-        """Act upon the plan where it has changed."""
-        self._see_off()
-        try:
-            written = self._files.wanted.stat().st_mtime_ns
-        except FileNotFoundError:
-            written = 0
-        if written != self._read_at:
-            self._read_at, self._plan = written, self._files.plan() or Plan(public="")
-            self._retain(self._plan.backends)
-        if not self._plan.order:
-            self._switch.close()
+        """Act upon the desired state if it has changed."""
+        self._forget_stopped()
+        self._reread()
+        if not self._desired.order:
+            self._proxy.close()
             self._error = ""
             return
         try:
-            await self._switch.listen(self._plan.public)
+            await self._proxy.listen(self._desired.public)
             self._error = ""
         except OSError as error:  # tried again each time
-            self._error = f"{self._plan.public} cannot be listened on: {error.strerror or error}"
+            self._error = f"{self._desired.public} cannot be listened on: {error.strerror or error}"
+
+    def _reread(self) -> None:
+        """Read the desired state if it was written; what runs goes on running while it cannot be read."""
+        try:
+            written = self._files.desired_path.stat().st_mtime_ns
+        except FileNotFoundError:
+            written = 0
+        if written == self._read_at:
+            return
+        self._read_at = written
+        try:
+            self._desired, self._unreadable = self._files.desired() or DesiredState(public=""), ""
+        except DeploymentFailed as error:
+            self._unreadable = str(error)
+            print(time.strftime("%F %T"), error, flush=True)  # noqa: T201 - its log
+            return
+        self._retain(self._desired.backends)
 
     def _retain(self, backends: tuple[Backend, ...]) -> None:
         """Run the services among ``backends``, and no others."""
         wanted = {backend.release: backend for backend in backends if backend.command}
         for release, service in list(self._services.items()):
             if wanted.get(release) != service.backend:
-                service.end()
-                self._leaving.append(self._services.pop(release))
+                service.stop()
+                self._stopping.append(self._services.pop(release))
         for release, backend in wanted.items():
             if release not in self._services:
                 log = self._files.logs / f"{release[:12]}.log"
                 self._services[release] = Service(backend, detect_sandbox(), self._files.data, log)
 
-    def _see_off(self) -> None:
-        self._leaving = [service for service in self._leaving if not service.ended(0)]
+    def _forget_stopped(self) -> None:
+        self._stopping = [service for service in self._stopping if not service.stopped(0)]
 
-    def _order(self) -> list[tuple[str, str]]:
-        known = {release: seen.address for release, seen in self._seen().items() if seen.address}
-        return [(release, known[release]) for release in self._plan.order if release in known]
+    def _routes(self) -> list[tuple[str, str]]:
+        known = {release: status.address for release, status in self._statuses().items() if status.address}
+        return [(release, known[release]) for release in self._desired.order if release in known]
 
-    def _seen(self) -> dict[str, Seen]:
-        seen = {}
-        for backend in self._plan.backends:
+    def _statuses(self) -> dict[str, BackendStatus]:
+        statuses = {}
+        for backend in self._desired.backends:
             service = self._services.get(backend.release)
-            now = service.seen if service else Seen(address=backend.address, alive=True)
-            seen[backend.release] = now.model_copy(update={"connections": self._switch.connections[backend.release]})
-        return seen
+            status = service.status if service else BackendStatus(address=backend.address, alive=True)
+            connections = self._proxy.connections[backend.release]
+            statuses[backend.release] = status.model_copy(update={"connections": connections})
+        return statuses
 
-    def _tell(self) -> None:
-        status = Status(generation=self._plan.generation, pid=os.getpid(), error=self._error, backends=self._seen())
-        if status != self._told:
-            self._files.tell(status)
-            self._told = status
+    def _report(self) -> None:
+        observed = ObservedState(
+            generation=self._desired.generation,
+            pid=os.getpid(),
+            error=self._error or self._unreadable,
+            backends=self._statuses(),
+        )
+        if observed != self._written:
+            self._files.write_observed(observed)
+            self._written = observed
 
 
-async def _main(files: Files) -> None:
-    ended = asyncio.Event()
+async def _main(files: StateFiles) -> None:
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await Keeper(files).run(ended)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await ServiceSupervisor(files).run(stop)
 
 
 def main(arguments: list[str]) -> int:
-    """Keep one environment's services; with ``--detach`` as a process that nobody waits for."""
+    """Run one environment's services; with ``--detach`` in a process of its own session."""
     reader, writer = os.pipe()
     if arguments[0] == "--detach":
         if os.fork():
             os.close(writer)
-            os.read(reader, 1)  # until it keeps them, or has given up
+            os.read(reader, 1)  # until it holds the lock, or has given up
             return 0
         os.setsid()
-    files = Files(Path(arguments[-1]))
+    files = StateFiles(Path(arguments[-1]))
     for folder in (files.data, files.logs):
         folder.mkdir(mode=0o700, exist_ok=True)
     try:
-        with files.keeping(LOCK_S):
+        with files.supervisor_lock(LOCK_S):
             os.close(writer)
-            print(time.strftime("%F %T"), "keeper", os.getpid(), flush=True)  # noqa: T201 - its log
+            print(time.strftime("%F %T"), "supervisor", os.getpid(), flush=True)  # noqa: T201 - its log
             asyncio.run(_main(files))
     except Timeout:
         return 0  # there is one already

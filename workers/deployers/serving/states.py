@@ -1,10 +1,10 @@
-"""What an environment should serve, and what it does serve, as two small files beside its releases.
+"""The desired and the observed state of what an environment serves: two files in the environment's folder.
 
-serving.json   written by deployments, read by the keeper
-served.json    written by the keeper, read by deployments
-keeper.lock    held by the keeper; the kernel frees it when it dies
-data/          what services may write to, and keep
-logs/          what services print, bounded
+desired-state.json   written by deployments, read by the service supervisor
+observed-state.json  written by the service supervisor, read by deployments
+supervisor.lock      held by the service supervisor; the kernel frees it when the process dies
+data/                what services may write to; it outlives them
+logs/                what services print, bounded
 """
 
 from __future__ import annotations
@@ -12,72 +12,79 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Digest, Model
 from workers.deployers.release_store import write
 
 M = TypeVar("M", bound=Model)
 
+#: Version of both files. A reader ignores fields that it does not know.
+VERSION: Final = 1
+
 
 class Backend(Model):
-    """A release that connections can be handed to."""
+    """A release that connections can be forwarded to."""
 
     release: Digest
-    #: Where it listens, as ``host:port``, if somebody else keeps it running.
+    #: Where it listens, as ``host:port``, if a platform (a container engine) runs it.
     address: str = ""
-    #: What starts it otherwise; ``{port}`` stands for the port it is to listen on.
+    #: The command that the supervisor runs otherwise; ``{port}`` stands for the port it must listen on.
     command: tuple[str, ...] = ()
-    #: Where it starts.
+    #: Its working directory.
     folder: Path = Path("/")
     env: Mapping[str, str] = Field(default_factory=dict)
     memory_bytes: int = 4 << 30
     processes: int = 512
-    #: Seconds it may take to end when it is asked to.
+    #: Seconds between SIGTERM and SIGKILL.
     grace_s: float = 5.0
 
 
-class Plan(Model):
-    """What should be."""
+class DesiredState(Model):
+    """What an environment should serve."""
 
+    version: int = VERSION
     #: Goes up with each change.
     generation: int = 0
     #: Where clients connect, as ``host:port``.
     public: str
     backends: tuple[Backend, ...] = ()
-    #: Who gets connections: the first that takes them. Empty: nobody, and nobody listens.
+    #: Which backends get connections: the first that accepts. If it is empty, the public address is closed.
     order: tuple[Digest, ...] = ()
 
 
-class Seen(Model):
-    """A backend as the keeper sees it."""
+class BackendStatus(Model):
+    """A backend as the supervisor sees it."""
 
     #: ``host:port``
     address: str = ""
     alive: bool = False
     #: How often it ended without being asked to.
-    deaths: int = 0
-    #: What came of the last one.
-    said: str = ""
+    exits: int = 0
+    #: How it ended the last time.
+    last_exit: str = ""
     #: Connections it has now.
     connections: int = 0
 
 
-class Status(Model):
-    """What is."""
+class ObservedState(Model):
+    """What an environment serves."""
 
-    #: The plan that was acted upon.
+    version: int = VERSION
+    #: The generation of the desired state that it follows.
     generation: int = -1
+    #: The supervisor's process.
     pid: int = 0
     #: Why clients cannot connect, or an empty string.
     error: str = ""
-    backends: Mapping[Digest, Seen] = Field(default_factory=dict)
+    backends: Mapping[Digest, BackendStatus] = Field(default_factory=dict)
 
 
-class Files:
+class StateFiles:
     """Both files of one environment.
 
     Args:
@@ -87,46 +94,59 @@ class Files:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.data, self.logs = base / "data", base / "logs"
-        self.wanted, self._served = base / "serving.json", base / "served.json"
+        self.desired_path, self._observed_path = base / "desired-state.json", base / "observed-state.json"
 
-    def plan(self) -> Plan | None:
-        """What should be; ``None`` where nothing was ever served."""
-        return _read(self.wanted, Plan)
+    def desired(self) -> DesiredState | None:
+        """Return what should be served; ``None`` if no deployment has written it yet.
 
-    def status(self) -> Status:
-        """What the keeper last told."""
-        return _read(self._served, Status) or Status()
+        Raises:
+            DeploymentFailed: The file cannot be read.
+        """
+        return _read(self.desired_path, DesiredState)
 
-    def want(self, plan: Plan) -> None:
-        """Write a plan down."""
-        write(self.wanted, plan.model_dump_json(indent=2), mode=0o600)
+    def observed(self) -> ObservedState:
+        """Return what the supervisor last wrote.
 
-    def tell(self, status: Status) -> None:
-        """Write down how things are."""
-        write(self._served, status.model_dump_json(indent=2))
+        Raises:
+            DeploymentFailed: The file cannot be read.
+        """
+        return _read(self._observed_path, ObservedState) or ObservedState()
 
-    def keeping(self, timeout_s: float = 0.0) -> FileLock:
-        """The lock of the keeper."""
-        return FileLock(self.base / "keeper.lock", timeout=timeout_s)
+    def write_desired(self, state: DesiredState) -> None:
+        """Write what should be served."""
+        write(self.desired_path, state.model_dump_json(indent=2), mode=0o600)
 
-    def forsaken(self) -> bool:
-        """Whether there is no keeper; what a former one told is forgotten then."""
-        with contextlib.suppress(Timeout), self.keeping():
-            self._served.unlink(missing_ok=True)
+    def write_observed(self, state: ObservedState) -> None:
+        """Write what is served."""
+        write(self._observed_path, state.model_dump_json(indent=2))
+
+    def supervisor_lock(self, timeout_s: float = 0.0) -> FileLock:
+        """Return the lock that the supervisor holds."""
+        return FileLock(self.base / "supervisor.lock", timeout=timeout_s)
+
+    def unsupervised(self) -> bool:
+        """Whether no supervisor runs; deletes the observed state of one that has ended."""
+        with contextlib.suppress(Timeout), self.supervisor_lock():
+            self._observed_path.unlink(missing_ok=True)
             return True
         return False
 
 
 def _read(path: Path, model: type[M]) -> M | None:
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(path.read_bytes(), extra="ignore")
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError):
-        return None  # of another version; the next deployment writes it anew
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DeploymentFailed(
+            f"{path} cannot be read: {where + ': ' if where else ''}{first['msg']}.",
+            "Remove it, and deploy again: the deployment writes it anew.",
+        ) from error
 
 
 def split(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; an IPv6 address stands in brackets."""
+    """Return host and port of ``host:port``; an IPv6 address stands in brackets."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)

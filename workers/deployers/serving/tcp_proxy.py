@@ -1,4 +1,4 @@
-"""Hands connections on to the release in use: clients keep one address, whichever release answers."""
+"""Forwards connections to the release in use: clients keep one address, whichever release answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHUNK = 1 << 16
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Switch:
-    """A listener whose connections go to the first backend that takes them; those that stand are left alone.
+class TcpProxy:
+    """A listener that forwards each connection to the first backend that accepts; open ones stay where they are.
 
     Args:
-        backends: Asked for each connection: names and addresses (``host:port``) in the order they are to be tried.
+        backends: Called for each connection: names and addresses (``host:port``) in the order to try them.
     """
 
     def __init__(self, backends: Callable[[], Sequence[tuple[str, str]]]) -> None:
@@ -37,7 +37,7 @@ class Switch:
         """Listen on ``public`` (``host:port``) from now on.
 
         Raises:
-            OSError: Somebody else does, or this user may not.
+            OSError: The address is taken, or this user may not.
         """
         if public == self.public:
             return
