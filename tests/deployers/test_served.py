@@ -113,6 +113,8 @@ def test_a_desired_state_that_cannot_be_read_stops_nothing(place: Place) -> None
     assert place.answer() == "one"
     place.files.desired_path.unlink()
     assert place.deploy("two").action == "released"
+    place.files.observed_path.unlink()
+    until(place.files.observed_path.exists)
     assert place.answer() == "two"
 
 
@@ -129,6 +131,9 @@ def test_states_of_another_version_are_read_as_far_as_they_are_known(tmp_path: P
     assert (state.version, state.public, state.backends[0].address) == (2, "127.0.0.1:80", "127.0.0.1:1")
     files.write_desired(state)
     assert json.loads(files.desired_path.read_text())["version"] == 2
+    files.observed_path.write_text("half a st")
+    with pytest.raises(DeploymentFailed, match=r"observed-state\.json cannot be read: .*Remove it"):
+        files.observed()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The image of a release: built from its wheel, or taken from where somebody else put it."""
+"""The container image of a release: built from its wheel, or pulled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 from tta_tasks.models import Model
 from workers.deployers.commands import BUILD_S, Tool
 
-#: The user a built image runs as: nobody that is known anywhere.
+#: The user that a built image runs as: an id without an account.
 USER = "65532:65532"
 _DOCKERFILE = """\
 FROM {base}

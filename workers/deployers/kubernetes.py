@@ -120,8 +120,8 @@ class _KubernetesPlatform(Platform[KubernetesTarget]):
         if not self.target.watch_s or not passed(checks):
             return checks
         self.request.progress(f"watching the release for {self.target.watch_s:g} s")
-        well = self._remote(digest).check_health
-        return (*checks, watch(self.target.watch_s, self.target.health, well, self._unready))
+        ask = self._remote(digest).check_health
+        return (*checks, watch(self.target.watch_s, self.target.health, ask, self._unready))
 
     def inspect(self, digest: str) -> Checks:
         for workload in self.target.workloads:

@@ -37,9 +37,9 @@ class PromotionRule(Model):
     after: Name = "staging"
     #: For how long, in seconds.
     soak_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    #: How often it is looked at meanwhile.
+    #: Seconds between two checks of it meanwhile.
     check_every_s: float = Field(default=300.0, ge=1, allow_inf_nan=False)
-    #: Whether it goes back to its previous release when it turns out unwell.
+    #: Whether it is rolled back if such a check fails.
     roll_back: bool = False
     #: Whether a person has to approve, and how long after the soak that is waited for.
     approval: bool = False

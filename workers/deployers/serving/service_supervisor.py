@@ -128,7 +128,7 @@ class ServiceSupervisor:
             error=self._error or self._unreadable,
             backends=self._statuses(),
         )
-        if observed != self._written:
+        if observed != self._written or not self._files.observed_path.exists():
             self._files.write_observed(observed)
             self._written = observed
 

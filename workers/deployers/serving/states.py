@@ -94,7 +94,7 @@ class StateFiles:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.data, self.logs = base / "data", base / "logs"
-        self.desired_path, self._observed_path = base / "desired-state.json", base / "observed-state.json"
+        self.desired_path, self.observed_path = base / "desired-state.json", base / "observed-state.json"
 
     def desired(self) -> DesiredState | None:
         """Return what should be served; ``None`` if no deployment has written it yet.
@@ -102,7 +102,7 @@ class StateFiles:
         Raises:
             DeploymentFailed: The file cannot be read.
         """
-        return _read(self.desired_path, DesiredState)
+        return _read(self.desired_path, DesiredState, "Remove it, and deploy again.")
 
     def observed(self) -> ObservedState:
         """Return what the supervisor last wrote.
@@ -110,7 +110,8 @@ class StateFiles:
         Raises:
             DeploymentFailed: The file cannot be read.
         """
-        return _read(self._observed_path, ObservedState) or ObservedState()
+        hint = "Remove it: the service supervisor writes it again."
+        return _read(self.observed_path, ObservedState, hint) or ObservedState()
 
     def write_desired(self, state: DesiredState) -> None:
         """Write what should be served."""
@@ -118,7 +119,7 @@ class StateFiles:
 
     def write_observed(self, state: ObservedState) -> None:
         """Write what is served."""
-        write(self._observed_path, state.model_dump_json(indent=2))
+        write(self.observed_path, state.model_dump_json(indent=2))
 
     def supervisor_lock(self, timeout_s: float = 0.0) -> FileLock:
         """Return the lock that the supervisor holds."""
@@ -127,12 +128,12 @@ class StateFiles:
     def unsupervised(self) -> bool:
         """Whether no supervisor runs; deletes the observed state of one that has ended."""
         with contextlib.suppress(Timeout), self.supervisor_lock():
-            self._observed_path.unlink(missing_ok=True)
+            self.observed_path.unlink(missing_ok=True)
             return True
         return False
 
 
-def _read(path: Path, model: type[M]) -> M | None:
+def _read(path: Path, model: type[M], hint: str) -> M | None:
     try:
         return model.model_validate_json(path.read_bytes(), extra="ignore")
     except FileNotFoundError:
@@ -142,7 +143,7 @@ def _read(path: Path, model: type[M]) -> M | None:
         where = ".".join(map(str, first["loc"]))
         raise DeploymentFailed(
             f"{path} cannot be read: {where + ': ' if where else ''}{first['msg']}.",
-            "Remove it, and deploy again: the deployment writes it anew.",
+            hint,
         ) from error
 
 
