@@ -129,7 +129,7 @@ def test_a_person_sees_the_releases_and_goes_back(installation: Installation) ->
 def test_what_is_served_is_kept_by_tta_serve(
     tmp_path: Path, cache: Path, wheels: Wheels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It brings back what a restart of the host has ended; `--stop` ends what deployments began."""
+    """It restarts what a restart of the host has ended, reports what it cannot read once; `--stop` ends what runs."""
     monkeypatch.setenv("TTA_CACHE_DIR", str(cache))
     place = Place(tmp_path / "srv", wheels)
     (tmp_path / "targets.toml").write_text(f'[environments.production]\npath = "{tmp_path / "srv"}"\n')
@@ -140,7 +140,12 @@ def test_what_is_served_is_kept_by_tta_serve(
         assert f"ending {place.store.base}" in stopped.stderr
         assert place.files.unsupervised()
 
-        serving = subprocess.Popen([*TTA, "serve"], env=environment)
+        unreadable = place.store.base.parents[1] / "other" / "production" / "desired-state.json"
+        unreadable.parent.mkdir(parents=True)
+        unreadable.write_text("half a st")
+        said = tmp_path / "serve.log"
+        with said.open("w") as log:
+            serving = subprocess.Popen([*TTA, "serve"], env=environment, stdout=log, stderr=log)
         until(lambda: bool(place.files.observed().backends) and not place.files.unsupervised())
         with asking(place.port) as client:
             until(lambda: client.answers["one"] > 5)
@@ -149,6 +154,7 @@ def test_what_is_served_is_kept_by_tta_serve(
         assert client.failures == []
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(60) == 0
+        assert said.read_text().count(f"{unreadable} cannot be read") == 1
         assert place.files.unsupervised()
     finally:
         place.end()

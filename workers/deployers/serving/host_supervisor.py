@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -56,21 +57,13 @@ def serve(say: Callable[[str], None], stop: bool) -> None:  # noqa: FBT001 - beh
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     supervisors: dict[Path, subprocess.Popen[bytes]] = {}
-    reported: dict[Path, str] = {}
+    say_once = functools.cache(say)
     with contextlib.ExitStack() as stack:
         for place in places:
             stack.enter_context(_held(place))
         while not ended.wait(LOOK_S):
-            for files in _environments(places):
-                base, error = files.base, ""
-                try:
-                    wanted = _needs_supervisor(files)
-                except DeploymentFailed as failure:
-                    wanted, error = False, str(failure)
-                if error and reported.get(base) != error:
-                    say(error)
-                reported[base] = error
-                if wanted and (base not in supervisors or supervisors[base].poll() is not None):
+            for base in _without_supervisor(places, say_once):
+                if base not in supervisors or supervisors[base].poll() is not None:
                     say(f"serving {base}")
                     supervisors[base] = _supervisor(base)
         _end(supervisors)
@@ -92,10 +85,16 @@ def _environments(places: list[Path]) -> list[StateFiles]:
     return [StateFiles(written.parent) for place in places for written in place.glob("*/*/desired-state.json")]
 
 
-def _needs_supervisor(files: StateFiles) -> bool:
-    """Whether an environment should be served, and has no supervisor."""
-    desired = files.desired()
-    return desired is not None and bool(desired.backends) and files.unsupervised()
+def _without_supervisor(places: list[Path], report: Callable[[str], None]) -> Iterator[Path]:
+    """Environments that should be served and have no supervisor; an unreadable one is reported and left out."""
+    for files in _environments(places):
+        try:
+            desired = files.desired()
+        except DeploymentFailed as error:
+            report(str(error))
+            continue
+        if desired is not None and desired.backends and files.unsupervised():
+            yield files.base
 
 
 def _supervisor(base: Path) -> subprocess.Popen[bytes]:
