@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-an-engine.md"
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of the page's section on deployers."""
-    section = PAGE.read_text(encoding="utf-8").partition("\n## A deployer\n")[2]
+    section = PAGE.read_text(encoding="utf-8").partition("\n## A deployer\n")[2].partition("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
