@@ -236,15 +236,18 @@ for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
     assert secret not in done.stdout
 
 
+@pytest.mark.parametrize("place", ["/var/tmp", "/tmp"])  # noqa: S108 - a folder of its own is made there
 @pytest.mark.parametrize("level", PRIVATE)
-def test_secrets_of_the_home_folder_are_covered(level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keys of the worker's user cannot be read."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+def test_secrets_of_the_home_folder_are_covered(
+    level: str, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Keys of the worker's user cannot be read, wherever its home is, even where a command names it."""
+    with tempfile.TemporaryDirectory(dir=place) as home:
         monkeypatch.setenv("HOME", home)
         (Path(home) / ".ssh").mkdir()
         (Path(home) / ".ssh" / "id").write_text("key")
         (Path(home) / ".netrc").write_text("password")
-        done = ProcessSandbox(level).run(["sh", "-c", "cd $1; cat .ssh/id .netrc; ls", "sh", home], cwd=tmp_path)
+        done = ProcessSandbox(level).run(["sh", "-c", "cat $1/.ssh/id $1/.netrc; ls $1; :", "sh", home], cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 0)
 
 

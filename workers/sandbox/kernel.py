@@ -86,19 +86,28 @@ def restrict_view(temporary: str, hidden: list[str], mounts: list[tuple[str, str
     _set_read_only("/", read_only=True)
     _bind(own, "/tmp")  # noqa: S108 - this is what makes it private
     _set_read_only("/tmp", read_only=False)  # noqa: S108
+    below = [path for path in hidden if path.startswith("/tmp/")]  # noqa: S108 - not there any more, so far
     for path in hidden:
-        if os.path.isdir(path):  # noqa: PTH112 - pathlib takes longer to import than all of this takes to run
-            _mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV)
-        else:
-            _bind(devices["null"], path)
+        if path not in below:
+            _cover(path, devices["null"])
     _make_devices(devices)
     for source, (_, path, writable) in zip(sources, mounts, strict=True):
         _make_mount_point(source, path)
         _bind(source, path)
         if writable:
             _set_read_only(path, read_only=False)
+    for path in below:
+        if os.path.exists(path):  # noqa: PTH110 - a mount has brought it back
+            _cover(path, devices["null"])
     for descriptor in (own, *sources, *devices.values()):
         os.close(descriptor)
+
+
+def _cover(path: str, null: int) -> None:
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib takes longer to import than all of this takes to run
+        _mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV)
+    else:
+        _bind(null, path)
 
 
 def _make_devices(devices: dict[str, int]) -> None:

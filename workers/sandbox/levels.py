@@ -59,11 +59,16 @@ def bubblewrap(view: View) -> Plan:
     if not view.network:
         argv.append("--unshare-net")
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for path in hidden():
-        argv += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+    covered = {
+        path: ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)] for path in hidden()
+    }
+    for path, words in covered.items():
+        argv += [] if path.is_relative_to(PRIVATE) else words
     argv += ["--bind", str(view.temporary), PRIVATE]
     for source, path, writable in mounts(view):
         argv += ["--bind" if writable else "--ro-bind", str(source), str(path)]
+    for path, words in covered.items():
+        argv += words if path.is_relative_to(PRIVATE) else []
     # Root is exempt from RLIMIT_NPROC; a process namespace around bubblewrap bounds its processes instead.
     around = _process_namespace(view) if os.getuid() == 0 else ()
     return Plan(argv=(*around, *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
