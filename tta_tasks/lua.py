@@ -59,6 +59,7 @@ class Script:
         if unknown := constants.keys() - source.names:
             raise TypeError(f"{path.name} takes no {', '.join(sorted(unknown))}.")
         self._script = client.register_script(source.text)
+        self._name = path.name
         self._source = source
         self._constants = constants
         self._wanted = frozenset((*source.names, *filter(None, [source.tail]))) - constants.keys()
@@ -84,7 +85,7 @@ class Script:
             TypeError: One of them is missing, or the script has no such argument.
         """
         if arguments.keys() != self._wanted:
-            raise TypeError(f"The script takes {sorted(self._wanted)}, not {sorted(arguments)}.")
+            raise TypeError(f"{self._name} takes {sorted(self._wanted)}, not {sorted(arguments)}.")
         values = {**self._constants, **arguments}
         found = [values[name] for name in self._source.names]
         return [*found, *values[self._source.tail]] if self._source.tail else found

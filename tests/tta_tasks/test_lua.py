@@ -117,7 +117,7 @@ def test_wrong_call_is_refused(valkey: redis.Redis, tmp_path: Path) -> None:
     right = {"now": 1, "rest": []}
     wrong: tuple[dict[str, Any], ...] = ({"now": 1}, {"rest": []}, right | {"due": 2}, right | {"prefix": "other:"})
     for arguments in wrong:
-        with pytest.raises(TypeError, match="now"):
+        with pytest.raises(TypeError, match=r"script.lua takes .*now"):
             script(**arguments)
     with pytest.raises(TypeError, match="due"):
         Script(valkey, path, due=1)
