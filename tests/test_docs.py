@@ -276,9 +276,9 @@ def test_every_rejection_code_is_documented() -> None:
     patterns = (
         r'reason="(\w+)"',
         r'Fault\("(\w+)"',
-        r'drop\(\w+, "(\w+)"',
-        r'drop_file\(\w+, "(\w+)"',
-        r'drop_everything\(\s*"(\w+)"',
+        r'reject\(\w+, "(\w+)"',
+        r'reject_file\(\w+, "(\w+)"',
+        r'reject_all\(\s*"(\w+)"',
         r'"(skipped|hangs|crashes)": ',
     )
     given = {code for source in sources for pattern in patterns for code in re.findall(pattern, source)}

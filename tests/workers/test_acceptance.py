@@ -11,11 +11,11 @@ import pytest
 
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
-from workers.acceptance import Acceptance, accept, runner
-from workers.acceptance.selection import cover
+from workers.acceptance import AcceptanceResult, accept, runner
+from workers.acceptance.set_cover import cover
 from workers.acceptance.source import TestFile
 from workers.acceptance.static import StaticCheck
-from workers.acceptance.tree_guard import Seal
+from workers.acceptance.tree_guard import TreeGuard
 from workers.component.suite import run_suite
 from workers.sandbox import ProcessSandbox
 
@@ -268,7 +268,7 @@ def baseline(workspace: Workspace) -> SuiteReport:
 
 
 @pytest.fixture(scope="module")
-def judged(workspace: Workspace, baseline: SuiteReport) -> Iterator[tuple[Acceptance, dict[str, bytes]]]:
+def judged(workspace: Workspace, baseline: SuiteReport) -> Iterator[tuple[AcceptanceResult, dict[str, bytes]]]:
     """The big candidate, judged; and the tree as it was before."""
     first = workspace.run_python("-c", "print(next(iter(set('abcdefgh'))))", env={"PYTHONHASHSEED": "0"})
     source = CANDIDATE.replace("{HASHED}", f'{{"{first.stdout.strip()}"}}')
@@ -279,7 +279,7 @@ def judged(workspace: Workspace, baseline: SuiteReport) -> Iterator[tuple[Accept
         yield accept(workspace, MODULE, [candidate], baseline=baseline), before
 
 
-def test_every_bad_test_is_turned_down_with_its_reason(judged: tuple[Acceptance, dict[str, bytes]]) -> None:
+def test_every_bad_test_is_turned_down_with_its_reason(judged: tuple[AcceptanceResult, dict[str, bytes]]) -> None:
     """Each test that fails, leaks, flickers, hangs, repeats or adds nothing is told apart from the others."""
     rejected = {each.name: each for each in judged[0].rejected}
     assert {name: each.reason for name, each in rejected.items()} == {
@@ -289,12 +289,12 @@ def test_every_bad_test_is_turned_down_with_its_reason(judged: tuple[Acceptance,
         assert detail in rejected[name].detail
 
 
-def test_what_is_kept_is_cut_out_cleanly(judged: tuple[Acceptance, dict[str, bytes]]) -> None:
+def test_what_is_kept_is_cut_out_cleanly(judged: tuple[AcceptanceResult, dict[str, bytes]]) -> None:
     """Functions, single rows with their ids and unused imports go; comments, docstrings and layout stay."""
     assert judged[0].files == {"tests/test_gen.py": EXPECTED_FILE}
 
 
-def test_accepted_tests_say_why_and_for_which_criterion(judged: tuple[Acceptance, dict[str, bytes]]) -> None:
+def test_accepted_tests_say_why_and_for_which_criterion(judged: tuple[AcceptanceResult, dict[str, bytes]]) -> None:
     """One entry a case, by the names they have in the final file."""
     accepted = {each.name: (each.reason, each.criteria) for each in judged[0].accepted}
     assert accepted == {
@@ -308,7 +308,7 @@ def test_accepted_tests_say_why_and_for_which_criterion(judged: tuple[Acceptance
 
 
 def test_coverage_after_is_what_the_suite_then_measures(
-    workspace: Workspace, judged: tuple[Acceptance, dict[str, bytes]]
+    workspace: Workspace, judged: tuple[AcceptanceResult, dict[str, bytes]]
 ) -> None:
     """The figure is that of the component's own tests and the accepted ones in one run."""
     acceptance = judged[0]
@@ -324,7 +324,9 @@ def test_coverage_after_is_what_the_suite_then_measures(
     assert acceptance.coverage_after.percent > 85 > acceptance.coverage_before.percent
 
 
-def test_the_workspace_is_left_as_it_was(workspace: Workspace, judged: tuple[Acceptance, dict[str, bytes]]) -> None:
+def test_the_workspace_is_left_as_it_was(
+    workspace: Workspace, judged: tuple[AcceptanceResult, dict[str, bytes]]
+) -> None:
     """Candidates, what they wrote, and what they changed in the source are gone."""
     assert contents(workspace.root) == judged[1]
     assert not list(workspace.scratch.iterdir())
@@ -340,7 +342,7 @@ PATHS = {
 GOOD = "from calc.ops import half\n\n\ndef test_half():\n    assert half(4) == 2\n"
 
 
-def rejections(acceptance: Acceptance) -> list[tuple[str, str]]:
+def rejections(acceptance: AcceptanceResult) -> list[tuple[str, str]]:
     return [(each.name, each.reason) for each in acceptance.rejected]
 
 
@@ -555,7 +557,7 @@ def test_the_fewest_names_cover_all_goals() -> None:
     assert cover({}, cost) == ()
 
 
-def test_a_seal_sees_and_undoes_every_change(tmp_path: Path) -> None:
+def test_a_tree_guard_sees_and_undoes_every_change(tmp_path: Path) -> None:
     """Changed, added, removed and replaced files, folders and links are all put back."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
@@ -563,7 +565,7 @@ def test_a_seal_sees_and_undoes_every_change(tmp_path: Path) -> None:
         (tree / name).write_text(name)
     (tree / "link").symlink_to("changed")
     before = contents(tree)
-    seal = Seal(tree, tmp_path / "copy")
+    guard = TreeGuard(tree, tmp_path / "copy")
     (tree / "changed").write_text("CHANGED")
     (tree / "removed").unlink()
     (tree / "sub/gone").unlink()
@@ -578,10 +580,10 @@ def test_a_seal_sees_and_undoes_every_change(tmp_path: Path) -> None:
     (tree / "now a folder/file").touch()
     os.mkfifo(tree / "pipe")
     old = {"changed", "removed", "sub/gone", "replaced", "link", "now a folder"}
-    assert set(seal.changes()) == old | {"new/file", "now a folder/file", "pipe"}
-    seal.restore()
+    assert set(guard.changes()) == old | {"new/file", "now a folder/file", "pipe"}
+    guard.restore()
     assert contents(tree) == before
-    assert seal.changes() == []
+    assert guard.changes() == []
     assert (tree / "link").readlink() == Path("changed")
     assert not (tree / "new").exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
-from workers.acceptance import Acceptance, accept
+from workers.acceptance import AcceptanceResult, accept
 from workers.component.suite import run_suite
 from workers.probe.mutants import mutants
 from workers.sandbox import ProcessSandbox
@@ -174,13 +174,13 @@ def test_forever():
 
 
 @pytest.fixture(scope="module")
-def judged(workspace: Workspace, baseline: SuiteReport) -> Acceptance:
+def judged(workspace: Workspace, baseline: SuiteReport) -> AcceptanceResult:
     """Tests that add no coverage, some of which notice more than the one that is there."""
     candidate = CandidateTests("tests/test_stronger.py", STRONGER)
     return accept(workspace, MODULE, [candidate], baseline=baseline, mutation_budget_s=60)
 
 
-def test_a_test_stays_for_a_mutant_that_nothing_else_notices(judged: Acceptance) -> None:
+def test_a_test_stays_for_a_mutant_that_nothing_else_notices(judged: AcceptanceResult) -> None:
     """Plain functions, decorated ones and properties are mutated; who notices nothing new goes."""
     assert judged.coverage_before.percent == 100
     noticing = ("test_boundary", "test_scaled", "test_counter")
@@ -191,7 +191,7 @@ def test_a_test_stays_for_a_mutant_that_nothing_else_notices(judged: Acceptance)
     }
 
 
-def test_the_score_counts_mutants_that_were_noticed(judged: Acceptance) -> None:
+def test_the_score_counts_mutants_that_were_noticed(judged: AcceptanceResult) -> None:
     """Endless loops count as noticed; not every mutant is."""
     assert 10 < judged.mutants_killed < judged.mutants_tried
 

@@ -9,7 +9,7 @@ import pytest
 
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import Limits, Workspace
-from workers.component.probing import Surroundings
+from workers.component.probing import RunConditions
 from workers.component.suite import observe_suite, run_suite
 from workers.sandbox import detect_sandbox
 
@@ -239,7 +239,7 @@ def test_random_order_is_reproducible(make: Make) -> None:
     workspace = make({f"tests/test_{name}.py": "\n".join(f"def test_{i}(): pass" for i in range(5)) for name in "abc"})
 
     def order(seed: int | None) -> list[str]:
-        return list(observe_suite(workspace, coverage=False, around=Surroundings(seed=seed)).cases)
+        return list(observe_suite(workspace, coverage=False, conditions=RunConditions(seed=seed)).cases)
 
     plain = order(None)
     assert plain == sorted(plain)

@@ -17,17 +17,17 @@ from tta_tasks import tracing
 from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance.pipeline import judge
-from workers.acceptance.runner import Bench
-from workers.acceptance.tree_guard import Seal
+from workers.acceptance.runner import TestRunner
+from workers.acceptance.tree_guard import TreeGuard
 
-__all__ = ["Acceptance", "accept"]
+__all__ = ["AcceptanceResult", "accept"]
 
 #: Most seconds spent on looking for mutants that only some tests notice.
 MUTATION_BUDGET_S = 20.0
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class AcceptanceResult:
     """What became of the candidates."""
 
     #: Path relative to the project -> final source of each file that is kept.
@@ -35,7 +35,7 @@ class Acceptance:
     accepted: tuple[AcceptedTest, ...]
     rejected: tuple[RejectedTest, ...]
     coverage_before: ModuleCoverage
-    #: With the accepted tests beside those that were there.
+    #: With the accepted tests, and those that were there before.
     coverage_after: ModuleCoverage
     #: Mutants that tests were run against, and how many of them were noticed.
     mutants_tried: int = 0
@@ -51,7 +51,7 @@ def accept(
     baseline: SuiteReport,
     seed: int = 0,
     mutation_budget_s: float = MUTATION_BUDGET_S,
-) -> Acceptance:
+) -> AcceptanceResult:
     """Judge ``candidates`` for ``module``; those of several engines are united and cut down together.
 
     Args:
@@ -69,11 +69,11 @@ def accept(
     before = next((coverage for coverage in baseline.coverage if coverage.path == module.path), None)
     if before is None:
         raise ValueError(f"the baseline has no coverage of {module.path}")
-    with tempfile.TemporaryDirectory(prefix="seal-", dir=workspace.scratch) as folder:
-        seal = Seal(workspace.root, Path(folder) / "tree")
+    with tempfile.TemporaryDirectory(prefix="guard-", dir=workspace.scratch) as folder:
+        guard = TreeGuard(workspace.root, Path(folder) / "tree")
         try:
             verdict = judge(
-                Bench(workspace, module, seal),
+                TestRunner(workspace, module, guard),
                 candidates,
                 baseline=baseline,
                 before=before,
@@ -81,8 +81,8 @@ def accept(
                 mutation_budget_s=mutation_budget_s,
             )
         finally:
-            seal.restore()
-    return Acceptance(
+            guard.restore()
+    return AcceptanceResult(
         files=verdict.files,
         accepted=verdict.accepted,
         rejected=verdict.rejected,

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from tta_tasks.models import RejectedTest
 from workers.acceptance.reading import Draft
 from workers.acceptance.source import TestFunction
-from workers.component.probing import Case
+from workers.component.probing import CollectedTest
 
 
 @dataclass
-class Pool:
+class Candidates:
     """Files and their tests while they are judged.
 
     A test that is turned down stays in its file until the end, and is only no longer run: so node ids stay what they
@@ -22,30 +22,30 @@ class Pool:
 
     drafts: dict[str, Draft]
     #: Tells the file of a test, relative to the project.
-    path_of: Callable[[Case], str]
+    path_of: Callable[[CollectedTest], str]
     rejected: list[RejectedTest]
-    cases: dict[str, Case] = field(default_factory=dict)
+    cases: dict[str, CollectedTest] = field(default_factory=dict)
     #: Node ids that were turned down.
-    out: set[str] = field(default_factory=set)
+    rejected_ids: set[str] = field(default_factory=set)
 
     @property
     def files(self) -> dict[str, str]:
         """Path -> source, with all tests in it."""
         return {path: draft.file.source for path, draft in self.drafts.items()}
 
-    def alive(self) -> list[Case]:
+    def remaining(self) -> list[CollectedTest]:
         """The tests that are still in."""
-        return [case for case in self.cases.values() if case.id not in self.out]
+        return [case for case in self.cases.values() if case.id not in self.rejected_ids]
 
-    def in_order(self, cases: Iterable[Case]) -> list[Case]:
+    def in_order(self, cases: Iterable[CollectedTest]) -> list[CollectedTest]:
         """``cases`` as they are written, file by file."""
         return sorted(cases, key=lambda case: (self.path_of(case), case.position))
 
-    def function(self, case: Case) -> TestFunction:
+    def function(self, case: CollectedTest) -> TestFunction:
         """The function of a test, as it is written."""
         return self.drafts[self.path_of(case)].file.functions[case.key]
 
-    def enter(self, cases: Mapping[str, Case]) -> None:
+    def register(self, cases: Mapping[str, CollectedTest]) -> None:
         """Take in what was collected; what cannot be found in the text is turned down."""
         self.cases = dict(cases)
         for draft in list(self.drafts.values()):
@@ -53,33 +53,33 @@ class Pool:
             for key in set(draft.file.functions) - found:
                 self.rejected.append(RejectedTest(name=key, reason="not_collected", detail="pytest does not find it"))
             if found - set(draft.file.functions):
-                self.drop_file(draft, "unreadable", "its tests are made in a way that cannot be taken apart")
+                self.reject_file(draft, "unreadable", "its tests are made in a way that cannot be taken apart")
 
     # -- turning down -----------------------------------------------------------------------------------------------
 
-    def drop(self, case: Case, reason: str, detail: str) -> None:
+    def reject(self, case: CollectedTest, reason: str, detail: str) -> None:
         """Turn one test down."""
-        self.out.add(case.id)
+        self.rejected_ids.add(case.id)
         self.rejected.append(RejectedTest(name=case.name, reason=reason, detail=detail))
 
-    def drop_file(self, draft: Draft, reason: str, detail: str) -> None:
+    def reject_file(self, draft: Draft, reason: str, detail: str) -> None:
         """Turn a whole file down."""
         self.rejected.append(RejectedTest(name=draft.path, reason=reason, detail=detail))
         self.cases = {name: case for name, case in self.cases.items() if self.path_of(case) != draft.path}
         del self.drafts[draft.path]
 
-    def drop_everything(self, reason: str, detail: str) -> None:
+    def reject_all(self, reason: str, detail: str) -> None:
         """Turn all files down."""
         for draft in list(self.drafts.values()):
-            self.drop_file(draft, reason, detail)
+            self.reject_file(draft, reason, detail)
 
-    def drop_inseparable(self) -> None:
+    def reject_inseparable(self) -> None:
         """Where a row is out and rows cannot be taken out of the source one by one, the whole function goes."""
-        bad = [case for case in self.cases.values() if case.id in self.out]
+        bad = [case for case in self.cases.values() if case.id in self.rejected_ids]
         whole = [self.function(case) for case in bad if case.rows and not self.function(case).rows(case.rows)]
-        for case in self.alive():
+        for case in self.remaining():
             if self.function(case) in whole:
-                self.drop(case, "fails", "another row does not hold, and single rows cannot be taken out")
+                self.reject(case, "fails", "another row does not hold, and single rows cannot be taken out")
 
     # -- what remains -----------------------------------------------------------------------------------------------
 
@@ -90,16 +90,18 @@ class Pool:
 
     def _to_remove(self, draft: Draft) -> tuple[set[str], dict[str, set[int]]]:
         """Functions, and rows of others."""
-        by_function: defaultdict[str, list[Case]] = defaultdict(list)
+        by_function: defaultdict[str, list[CollectedTest]] = defaultdict(list)
         for case in self._of(draft):
             by_function[case.key].append(case)
-        functions = {key for key in draft.file.functions if all(case.id in self.out for case in by_function[key])}
+        functions = {
+            key for key in draft.file.functions if all(case.id in self.rejected_ids for case in by_function[key])
+        }
         rows = {
-            key: {index for case in cases if case.id in self.out for index in case.rows.values()}
+            key: {index for case in cases if case.id in self.rejected_ids for index in case.rows.values()}
             for key, cases in by_function.items()
             if key not in functions
         }
         return functions, {key: indices for key, indices in rows.items() if indices}
 
-    def _of(self, draft: Draft) -> Iterator[Case]:
+    def _of(self, draft: Draft) -> Iterator[CollectedTest]:
         return (case for case in self.cases.values() if self.path_of(case) == draft.path)

@@ -1,4 +1,4 @@
-"""The way of candidates from their text to the files that are kept."""
+"""The way of proposed from their text to the files that are kept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from tta_tasks.models import AcceptedTest, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests
-from workers.acceptance.candidates import Pool
+from workers.acceptance.candidates import Candidates
 from workers.acceptance.reading import read
-from workers.acceptance.runner import Bench
-from workers.acceptance.trials import ATTEMPTS, ROUNDS, Trials, described, shuffled
-from workers.acceptance.weighing import Scales, Weights
-from workers.component.probing import Case, MutantRun
+from workers.acceptance.runner import TestRunner
+from workers.acceptance.selector import SelectionInputs, TestSelector
+from workers.acceptance.trials import ATTEMPTS, ROUNDS, Trials, describe, shuffled
+from workers.component.probing import CollectedTest, MutantRun
 
-#: The component's own tests run beside the candidates unless they take longer than this, in seconds.
+#: The component's own tests run with the candidates unless they take longer than this, in seconds.
 EXISTING_LIMIT_S = 30.0
 
 
@@ -31,60 +31,61 @@ class Verdict:
 
 
 def judge(
-    bench: Bench,
-    candidates: Sequence[CandidateTests],
+    runner: TestRunner,
+    proposed: Sequence[CandidateTests],
     *,
     baseline: SuiteReport,
     before: ModuleCoverage,
     seed: int,
     mutation_budget_s: float,
 ) -> Verdict:
-    """Read, run and weigh ``candidates``, and run what remains once more as it will be written."""
+    """Read, run and weigh ``proposed``, and run what remains once more as it will be written."""
     rejected: list[RejectedTest] = []
-    drafts = read(bench.workspace, bench.module, candidates, rejected)
-    pool = Pool({draft.path: draft for draft in drafts}, bench.path_of, rejected)
+    drafts = read(runner.workspace, runner.module, proposed, rejected)
+    candidates = Candidates({draft.path: draft for draft in drafts}, runner.path_of, rejected)
     cheap = baseline.green and baseline.total and baseline.duration_s <= EXISTING_LIMIT_S
-    beside = [bench.workspace.component.tests] if cheap else []
-    trials = Trials(pool, bench, beside)
+    suite_paths = [runner.workspace.component.tests] if cheap else []
+    trials = Trials(candidates, runner, suite_paths)
     imported = trials.alone()
     existing = trials.together(seed + 1)
-    pool.drop_inseparable()
-    scales = Scales(pool, bench, beside, Weights(before, imported, existing, mutation_budget_s, seed))
-    reasons = scales.choose()
-    files, accepted, coverage = _written(pool, bench, reasons, before, seed + 2)
-    return Verdict(files, accepted, tuple(rejected), coverage, scales.mutants)
+    candidates.reject_inseparable()
+    inputs = SelectionInputs(before, imported, existing, mutation_budget_s, seed)
+    selector = TestSelector(candidates, runner, suite_paths, inputs)
+    reasons = selector.select()
+    files, accepted, coverage = _written(candidates, runner, reasons, before, seed + 2)
+    return Verdict(files, accepted, tuple(rejected), coverage, selector.mutants)
 
 
 def _written(
-    pool: Pool, bench: Bench, reasons: Mapping[str, str], before: ModuleCoverage, seed: int
+    candidates: Candidates, runner: TestRunner, reasons: Mapping[str, str], before: ModuleCoverage, seed: int
 ) -> tuple[Mapping[str, str], tuple[AcceptedTest, ...], ModuleCoverage]:
     """The final files, seen to pass as such; what does not is turned down."""
-    around = shuffled(ROUNDS[2], seed)
+    conditions = shuffled(ROUNDS[2], seed)
     for _ in range(ATTEMPTS):
-        files = pool.pruned()
+        files = candidates.pruned()
         if not files:
             break
-        kept = pool.in_order(pool.alive())
-        probed = bench.together(files, around, ()).probed
-        final = pool.in_order(probed.cases.values())
+        kept = candidates.in_order(candidates.remaining())
+        probed = runner.together(files, conditions, ()).probed
+        final = candidates.in_order(probed.cases.values())
         # Ids may have changed with the rows before them; places have not.
         pairs = list(zip(kept, final, strict=False))
         failing = [was for was, now in pairs if now.outcome != "passed"]
         if not failing and (probed.aborted or len(kept) != len(final)):
-            pool.drop_everything(
-                "flaky", f"as written, {described(around)} {probed.aborted or 'other tests than before'}"
+            candidates.reject_all(
+                "flaky", f"as written, {describe(conditions)} {probed.aborted or 'other tests than before'}"
             )
         elif not failing:
-            accepted = tuple(_accepted(pool, now, reasons[was.id]) for was, now in pairs)
-            return files, accepted, _united(before, probed.coverage[bench.module.path])
+            accepted = tuple(_accepted(candidates, now, reasons[was.id]) for was, now in pairs)
+            return files, accepted, _united(before, probed.coverage[runner.module.path])
         for case in failing:
-            pool.drop(case, "flaky", f"failed as written, {described(around)}".rstrip(":"))
-        pool.drop_inseparable()
+            candidates.reject(case, "flaky", f"failed as written, {describe(conditions)}".rstrip(":"))
+        candidates.reject_inseparable()
     return {}, (), before
 
 
-def _accepted(pool: Pool, case: Case, reason: str) -> AcceptedTest:
-    criteria = pool.drafts[pool.path_of(case)].candidate.criteria
+def _accepted(candidates: Candidates, case: CollectedTest, reason: str) -> AcceptedTest:
+    criteria = candidates.drafts[candidates.path_of(case)].candidate.criteria
     return AcceptedTest(
         name=case.name, reason=reason, criteria=tuple(criteria.get(case.key) or criteria.get(case.function) or ())
     )

@@ -9,8 +9,15 @@ from pathlib import Path
 
 from tta_tasks.models import Module
 from tta_tasks.protocols import Workspace
-from workers.acceptance.tree_guard import Seal
-from workers.component.probing import CALM, Case, MutantRun, Probed, Surroundings, run_probe
+from workers.acceptance.tree_guard import TreeGuard
+from workers.component.probing import (
+    DEFAULT_CONDITIONS,
+    CollectedTest,
+    MutantRun,
+    ProbeResult,
+    RunConditions,
+    run_probe,
+)
 from workers.probe.config import Config, Mutation
 
 #: Seconds a single generated test may take.
@@ -18,27 +25,27 @@ CASE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class CandidateRun:
     """One run of the candidates."""
 
-    probed: Probed
+    probed: ProbeResult
     #: Files other than the candidates that were changed; they are back as they were.
     changed: tuple[str, ...]
 
 
-class Bench:
-    """Runs candidate files in a sealed tree.
+class TestRunner:
+    """Runs candidate files in a guarded tree.
 
     Args:
         workspace: Where.
         module: What they test.
-        seal: Of the workspace's tree.
+        guard: Of the workspace's tree.
     """
 
-    def __init__(self, workspace: Workspace, module: Module, seal: Seal) -> None:
+    def __init__(self, workspace: Workspace, module: Module, guard: TreeGuard) -> None:
         self.workspace = workspace
         self.module = module
-        self.seal = seal
+        self.guard = guard
         self._project = workspace.project.resolve()
 
     @property
@@ -46,7 +53,7 @@ class Bench:
         """The module under test."""
         return self.workspace.project / self.module.path
 
-    def alone(self, files: Mapping[str, str]) -> Trial:
+    def alone(self, files: Mapping[str, str]) -> CandidateRun:
         """Each test in a process of its own, watched for what it leaves and what it executes."""
         config = Config(
             mode="isolate",
@@ -60,48 +67,54 @@ class Bench:
         return self._run(files, config)
 
     def together(
-        self, files: Mapping[str, str], around: Surroundings, without: Collection[str], beside: Collection[str] = ()
-    ) -> Trial:
-        """All in one process, or all tests in the folders ``beside``; measures the module test by test."""
+        self,
+        files: Mapping[str, str],
+        conditions: RunConditions,
+        without: Collection[str],
+        suite_paths: Collection[str] = (),
+    ) -> CandidateRun:
+        """All in one process, or all tests in the folders ``suite_paths``; measures the module test by test."""
         config = Config(
             mode="suite",
-            args=_arguments(files, beside),
+            args=_arguments(files, suite_paths),
             measure=self._measured(),
             contexts=True,
-            seed=around.seed,
+            seed=conditions.seed,
             deselect=sorted(without),
         )
-        return self._run(files, config, around)
+        return self._run(files, config, conditions)
 
     def mutants(
-        self, files: Mapping[str, str], without: Collection[str], beside: Collection[str], plan: Mutation
+        self, files: Mapping[str, str], without: Collection[str], suite_paths: Collection[str], plan: Mutation
     ) -> tuple[MutantRun, ...]:
         """Which tests notice which faults."""
-        config = Config(mode="mutate", args=_arguments(files, beside), deselect=sorted(without), mutation=plan)
+        config = Config(mode="mutate", args=_arguments(files, suite_paths), deselect=sorted(without), mutation=plan)
         return self._run(files, config).probed.mutants
 
-    def path_of(self, case: Case) -> str:
+    def path_of(self, case: CollectedTest) -> str:
         """The file of a test, relative to the project."""
         return _relative(case.file, self._project)
 
     def _measured(self) -> dict[str, str]:
         return {self.module.path: str(self.module_file)}
 
-    def _run(self, files: Mapping[str, str], config: Config, around: Surroundings = CALM) -> Trial:
-        self.seal.restore()
+    def _run(
+        self, files: Mapping[str, str], config: Config, conditions: RunConditions = DEFAULT_CONDITIONS
+    ) -> CandidateRun:
+        self.guard.restore()
         for name, source in files.items():
             path = self.workspace.project / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source, encoding="utf-8")
-        probed = run_probe(self.workspace, config, around)
+        probed = run_probe(self.workspace, config, conditions)
         written = {(self.workspace.project / name).relative_to(self.workspace.root).as_posix() for name in files}
-        changed = self.seal.changes(but=written)
-        return Trial(probed, tuple(changed))
+        changed = self.guard.changes(but=written)
+        return CandidateRun(probed, tuple(changed))
 
 
-def _arguments(files: Collection[str], beside: Collection[str]) -> list[str]:
+def _arguments(files: Collection[str], suite_paths: Collection[str]) -> list[str]:
     # Never a folder and a file in it: pytest 8 then leaves out the rest of the folder.
-    return sorted(beside or files)
+    return sorted(suite_paths or files)
 
 
 @lru_cache(maxsize=1024)

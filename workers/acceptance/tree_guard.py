@@ -13,7 +13,7 @@ _IN_PASSING = {"__pycache__", ".pytest_cache", ".hypothesis", ".coverage"}
 _Stamp = tuple[int, ...]
 
 
-class Seal:
+class TreeGuard:
     """A tree as it is now, with a copy to go back to.
 
     Args:

@@ -23,7 +23,7 @@ _ENDED = {0: "passed", 1: "tests failed", 5: "no tests"}
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunConditions:
     """What differs between two runs of the same tests."""
 
     hash_seed: str = "0"
@@ -33,11 +33,11 @@ class Surroundings:
 
 
 #: In order, with a fixed hash seed, in UTC.
-CALM = Surroundings()
+DEFAULT_CONDITIONS = RunConditions()
 
 
 @dataclass(frozen=True)
-class Reach:
+class ExecutedCode:
     """What was executed of a module."""
 
     lines: frozenset[int] = frozenset()
@@ -45,7 +45,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Case:
+class CollectedTest:
     """One test as pytest counts them: a function, or one row of a parametrised one."""
 
     #: pytest's node id.
@@ -65,7 +65,7 @@ class Case:
     duration_s: float = 0.0
     #: What it did not put back, as ``kind: what``.
     left: tuple[str, ...] = ()
-    reach: Reach = Reach()
+    executed: ExecutedCode = ExecutedCode()
 
     @property
     def name(self) -> str:
@@ -89,16 +89,16 @@ class MutantRun:
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """One run of pytest, seen from inside."""
 
-    cases: Mapping[str, Case]
+    cases: Mapping[str, CollectedTest]
     #: File -> why it could not be collected.
     collect_errors: Mapping[str, str]
     #: Module -> figures of :mod:`workers.probe.measure`.
     coverage: Mapping[str, Mapping[str, Any]]
     #: What importing the tests alone executes of the module in focus.
-    imported: Reach
+    imported: ExecutedCode
     mutants: tuple[MutantRun, ...]
     duration_s: float
     #: Why it did not come to its end, or empty.
@@ -108,14 +108,14 @@ class Probed:
 
 
 def run_probe(
-    workspace: Workspace, config: Config, surroundings: Surroundings = CALM, limits: Limits | None = None
-) -> Probed:
+    workspace: Workspace, config: Config, conditions: RunConditions = DEFAULT_CONDITIONS, limits: Limits | None = None
+) -> ProbeResult:
     """Run pytest as ``config`` says.
 
     Args:
         workspace: Where.
         config: What; its ``journal`` and ``scratch`` are set here.
-        surroundings: Under which circumstances.
+        conditions: Under which circumstances.
         limits: Bounds of the whole run; without, those of the workspace.
 
     Raises:
@@ -134,8 +134,8 @@ def run_probe(
             settings,
             env={
                 "PYTHONPATH": f"{workspace.import_root}:{home}",
-                "PYTHONHASHSEED": surroundings.hash_seed,
-                "TZ": surroundings.timezone,
+                "PYTHONHASHSEED": conditions.hash_seed,
+                "TZ": conditions.timezone,
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
             },
             limits=limits,
@@ -154,7 +154,7 @@ def _events(journal: Path) -> Iterable[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) -> Probed:
+def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) -> ProbeResult:
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         by_kind.setdefault(event.pop("event"), []).append(event)
@@ -162,11 +162,11 @@ def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) ->
     culprit = _under_way(by_kind, cases)
     last = {kind: found[-1] for kind, found in by_kind.items()}
     aborted = _aborted(last, completed, limits, culprit)
-    return Probed(
+    return ProbeResult(
         cases=cases,
         collect_errors={event["id"]: event["message"] for event in by_kind.get("collect-error", ())},
         coverage=last.get("coverage", {}).get("modules", {}),
-        imported=_reach(last.get("imported", {})),
+        imported=_executed(last.get("imported", {})),
         mutants=tuple(
             MutantRun(event["line"], event["operator"], tuple(event["killers"])) for event in by_kind.get("mutant", ())
         ),
@@ -176,13 +176,13 @@ def _read(events: list[dict[str, Any]], completed: Completed, limits: Limits) ->
     )
 
 
-def _cases(by_kind: Mapping[str, list[dict[str, Any]]]) -> dict[str, Case]:
-    cases = {event["id"]: Case(**event) for event in by_kind.get("collected", ())}
-    told: list[tuple[str, Callable[[Case, Mapping[str, Any]], Case]]] = [
+def _cases(by_kind: Mapping[str, list[dict[str, Any]]]) -> dict[str, CollectedTest]:
+    cases = {event["id"]: CollectedTest(**event) for event in by_kind.get("collected", ())}
+    told: list[tuple[str, Callable[[CollectedTest, Mapping[str, Any]], CollectedTest]]] = [
         ("report", _reported),
         ("ended", lambda case, event: replace(case, outcome=event["outcome"], message=event["message"])),
         ("left", lambda case, event: replace(case, left=(*case.left, f"{event['kind']}: {event['what']}"))),
-        ("executed", lambda case, event: replace(case, reach=_reach(event))),
+        ("executed", lambda case, event: replace(case, executed=_executed(event))),
     ]
     for kind, told_of in told:
         for event in by_kind.get(kind, ()):
@@ -191,7 +191,7 @@ def _cases(by_kind: Mapping[str, list[dict[str, Any]]]) -> dict[str, Case]:
     return cases
 
 
-def _reported(case: Case, report: Mapping[str, Any]) -> Case:
+def _reported(case: CollectedTest, report: Mapping[str, Any]) -> CollectedTest:
     outcome = report["outcome"]
     if outcome == "failed" and report["when"] != "call":
         outcome = "error"
@@ -200,11 +200,13 @@ def _reported(case: Case, report: Mapping[str, Any]) -> Case:
     return replace(case, outcome=outcome, message=report["message"], duration_s=case.duration_s + report["duration"])
 
 
-def _reach(event: Mapping[str, Any]) -> Reach:
-    return Reach(frozenset(event.get("lines", ())), frozenset((start, end) for start, end in event.get("branches", ())))
+def _executed(event: Mapping[str, Any]) -> ExecutedCode:
+    return ExecutedCode(
+        frozenset(event.get("lines", ())), frozenset((start, end) for start, end in event.get("branches", ()))
+    )
 
 
-def _under_way(by_kind: Mapping[str, list[dict[str, Any]]], cases: Mapping[str, Case]) -> str:
+def _under_way(by_kind: Mapping[str, list[dict[str, Any]]], cases: Mapping[str, CollectedTest]) -> str:
     started = by_kind.get("start", ())
     if started:
         last: str = started[-1]["id"]

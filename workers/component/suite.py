@@ -14,7 +14,7 @@ from typing import Any
 from tta_tasks import tracing
 from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
 from tta_tasks.protocols import Limits, Workspace
-from workers.component.probing import CALM, Case, Probed, Surroundings, run_probe
+from workers.component.probing import DEFAULT_CONDITIONS, CollectedTest, ProbeResult, RunConditions, run_probe
 from workers.probe.config import Config
 
 #: Failures that are told; the rest is counted.
@@ -26,7 +26,7 @@ class SuiteRun:
     """A run of the suite with everything that is known of it."""
 
     report: SuiteReport
-    cases: Mapping[str, Case]
+    cases: Mapping[str, CollectedTest]
     #: Module's path -> node id -> lines executed; only with contexts.
     contexts: Mapping[str, Mapping[str, frozenset[int]]]
 
@@ -59,9 +59,9 @@ def run_suite(
     Raises:
         SandboxError: The interpreter cannot be started.
     """
-    surroundings = Surroundings(hash_seed, timezone, seed)
+    conditions = RunConditions(hash_seed, timezone, seed)
     run = observe_suite(
-        workspace, paths=paths, coverage=coverage, around=surroundings, limits=limits, deselect=deselect
+        workspace, paths=paths, coverage=coverage, conditions=conditions, limits=limits, deselect=deselect
     )
     return run.report
 
@@ -72,7 +72,7 @@ def observe_suite(
     paths: Sequence[str] | None = None,
     coverage: bool = True,
     contexts: bool = False,
-    around: Surroundings = CALM,
+    conditions: RunConditions = DEFAULT_CONDITIONS,
     limits: Limits | None = None,
     deselect: Sequence[str] = (),
 ) -> SuiteRun:
@@ -83,9 +83,9 @@ def observe_suite(
         deselect=list(deselect),
         measure=module_files(workspace) if coverage else {},
         contexts=contexts,
-        seed=around.seed,
+        seed=conditions.seed,
     )
-    probed = run_probe(workspace, config, around, limits)
+    probed = run_probe(workspace, config, conditions, limits)
     return SuiteRun(_report(workspace.component, probed), probed.cases, _contexts(probed.coverage))
 
 
@@ -100,7 +100,7 @@ def _arguments(workspace: Workspace, paths: Sequence[str] | None) -> list[str]:
     return list(paths)
 
 
-def _report(component: Component, probed: Probed) -> SuiteReport:
+def _report(component: Component, probed: ProbeResult) -> SuiteReport:
     outcomes = [case.outcome for case in probed.cases.values()]
     return SuiteReport(
         passed=outcomes.count("passed"),
@@ -114,7 +114,7 @@ def _report(component: Component, probed: Probed) -> SuiteReport:
     )
 
 
-def _failures(probed: Probed) -> Iterable[TestFailure]:
+def _failures(probed: ProbeResult) -> Iterable[TestFailure]:
     for file, message in probed.collect_errors.items():
         yield TestFailure(id=file, message=message)
     for case in probed.cases.values():

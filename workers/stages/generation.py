@@ -21,7 +21,7 @@ from tta_tasks.models import (
     SuiteReport,
 )
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
-from workers.acceptance import Acceptance, accept
+from workers.acceptance import AcceptanceResult, accept
 from workers.acceptance.formatting import in_own_style, unite
 from workers.acceptance.placement import place_tests
 from workers.component.suite import run_suite
@@ -108,7 +108,7 @@ class _Search:
     request: GenerationRequest
     workspace: Workspace
     baseline: SuiteReport
-    best: Acceptance | None = None
+    best: AcceptanceResult | None = None
     #: Engines that proposed something.
     contributors: list[str] = field(default_factory=list)
     rejected: dict[tuple[str, str], RejectedTest] = field(default_factory=dict)
