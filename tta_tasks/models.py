@@ -342,7 +342,7 @@ class Usage(Model):
     models: tuple[str, ...] = ()
     #: Answers of a model, and times an agent was set to work.
     calls: int = 0
-    sittings: int = 0
+    attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -352,7 +352,7 @@ class Usage(Model):
         return Usage(
             models=tuple(dict.fromkeys((*self.models, *other.models))),
             calls=self.calls + other.calls,
-            sittings=self.sittings + other.sittings,
+            attempts=self.attempts + other.attempts,
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cost_usd=self.cost_usd + other.cost_usd,

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     llm_base_url: str = ""
     #: TOML file of several models, see docs/how-to/use-openhands.md.
     models_file: Path | None = None
-    #: Bounds of one task's agent: seconds of one sitting, model calls, tokens and US dollars of all its sittings.
+    #: Bounds of one task's agent: seconds of one attempt, model calls, tokens and US dollars of all its attempts.
     agent_wall_s: float = Field(default=900.0, gt=0)
     agent_calls: int = Field(default=80, ge=1)
     agent_tokens: int = Field(default=3_000_000, ge=1)

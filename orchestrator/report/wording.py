@@ -90,7 +90,7 @@ def how_to_decide(task: TaskRecord) -> str:
 
 def usage(taken: Usage) -> str:
     """``0.42 USD, 31 calls of gpt, 120,300 tokens``; empty where no agent was at work."""
-    if not taken.sittings:
+    if not taken.attempts:
         return ""
     tokens = taken.prompt_tokens + taken.completion_tokens
     calls = counted(taken.calls, "call")

@@ -27,7 +27,7 @@ from tta_tasks.ledger import Ledger
 from tta_tasks.ledger.worker_registry import MIN_WINDOW
 from tta_tasks.models import Status
 from tta_tasks.settings import Settings, settings
-from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.outcome import ModelFault
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def test_scripts_are_refused_no_command() -> None:
 def test_agents_limits_are_a_workers_business(server: Server) -> None:
     """Places, turns, money and breakers of models work as the user `worker`."""
     shared = FleetLimits(server.settings("worker"))
-    waiting = Waiting(cancelled=lambda: False, progress=lambda _: None, until=0.0)
+    waiting = Wait(cancelled=lambda: False, progress=lambda _: None, until=0.0)
     with shared.place("fair", 1, waiting):
         assert shared.turn("fair", 1, waiting)
         assert not shared.turn("fair", 1, waiting)

@@ -1,4 +1,4 @@
-"""Real agents: the SDK, its tools, the runner, the jail and the limits; only the model follows a script."""
+"""Real agents: the SDK, its tools, the runner, the sandboxed shell and the limits; only the model follows a script."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_an_agent_reads_writes_runs_and_finishes(bench: Bench, processes: Callable[[str], list[str]]) -> None:
-    """The real SDK, its tools and the jail: tests come out, what they took is known, and nothing stays running."""
+    """The real SDK, its tools and the sandboxed shell: tests come out, usage is known, nothing stays running."""
     bench.scenario("good")
     (tests,) = OpenHandsGenerator().generate(bench.job())
     assert tests.path == "tests/test_shapes_openhands.py"
@@ -29,7 +29,7 @@ def test_an_agent_reads_writes_runs_and_finishes(bench: Bench, processes: Callab
     assert "tests/test_shapes.py" in told[0]
     assert "7 passed" in told[2]
     usage = bench.total
-    assert (usage.models, usage.calls, usage.sittings) == (("good",), 3, 1)
+    assert (usage.models, usage.calls, usage.attempts) == (("good",), 3, 1)
     assert usage.cost_usd == pytest.approx(usage.prompt_tokens / 1e6 + 2 * usage.completion_tokens / 1e6)
     assert not processes(str(bench.homes[0]))
 
@@ -73,7 +73,7 @@ def test_the_next_model_takes_over(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_failures_open_the_breaker(bench: Bench) -> None:
-    """After three sittings that a model did not answer, nobody asks it, and that is said."""
+    """After three attempts that a model did not answer, nobody asks it, and that is said."""
     bench.scenario("500")
     for number in range(4):
         with pytest.raises(ModelUnavailable, match="rests after failures" if number > 2 else "does not answer"):
@@ -170,7 +170,7 @@ def test_agents_work_at_every_level(bench: Bench, level: str, processes: Callabl
 
 @pytest.mark.slow
 def test_a_repositorys_own_hooks_are_not_run(bench: Bench) -> None:
-    """What a repository brings for OpenHands would run outside of the jail, so it is left alone."""
+    """What a repository brings for OpenHands would run outside of the sandbox, so it is left alone."""
     bench.scenario("good")
     file = bench.root / ".openhands" / "hooks.json"
     file.parent.mkdir()

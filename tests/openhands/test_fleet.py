@@ -103,7 +103,7 @@ def test_a_weak_answer_becomes_a_good_one(fleet: Fleet) -> None:
     assert result.coverage_before
     assert (result.rounds, result.threshold_met) == (2, True)
     assert result.coverage_after.percent >= 80 > result.coverage_before.percent
-    assert (result.usage.calls, result.usage.sittings) == (4, 2)
+    assert (result.usage.calls, result.usage.attempts) == (4, 2)
     assert [request["step"] for request in fleet.bench.model.requests] == [0, 1, 2, 3]
 
 

@@ -1,4 +1,4 @@
-"""Facts about what a fleet shares of a model, in a real Valkey; and about models, conversations and the jail."""
+"""Facts about what a fleet shares of a model, in a real Valkey; and about models, conversations and the shell."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tta_tasks.protocols import Limits
 from tta_tasks.settings import Settings, settings
 from workers.openhands import limits
 from workers.openhands.conversations import conversation, prune
-from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.models import LanguageModel, order, registry
 from workers.openhands.outcome import ModelFault
-from workers.openhands.shell import Jail
+from workers.openhands.shell import Shell
 from workers.sandbox import detect_sandbox
 
 
@@ -34,8 +34,8 @@ def fleet(valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch)
     return FleetLimits(settings())
 
 
-def waiting(seconds: float = 30.0, said: list[str] | None = None) -> Waiting:
-    return Waiting(lambda: False, (said if said is not None else []).append, time.monotonic() + seconds)
+def wait(seconds: float = 30.0, said: list[str] | None = None) -> Wait:
+    return Wait(lambda: False, (said if said is not None else []).append, time.monotonic() + seconds)
 
 
 def test_places_are_bounded(fleet: FleetLimits) -> None:
@@ -45,7 +45,7 @@ def test_places_are_bounded(fleet: FleetLimits) -> None:
 
     def work() -> None:
         nonlocal now, most, done
-        with fleet.place("model", 3, waiting()):
+        with fleet.place("model", 3, wait()):
             with lock:
                 now, most = now + 1, max(most, now + 1)
             time.sleep(0.05)
@@ -64,20 +64,20 @@ def test_a_place_of_the_dead_becomes_free(
     fleet: FleetLimits, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who does not renew its place loses it; who waits too long is told."""
-    taken, in_vain = fleet.place("model", 1, waiting()), fleet.place("model", 1, waiting(0))
+    taken, in_vain = fleet.place("model", 1, wait()), fleet.place("model", 1, wait(0))
     with taken, pytest.raises(ModelUnavailable, match="All 1 places"), in_vain:
         raise AssertionError
     monkeypatch.setattr(limits, "LEASE_S", 0.2)
     valkey.zadd("tta:model:places:model", {"dead": time.time() + 0.2})
     said: list[str] = []
-    with fleet.place("model", 1, waiting(said=said)):
+    with fleet.place("model", 1, wait(said=said)):
         assert said == ["waiting for a place at model"] * len(said) != []
 
 
 def test_requests_a_minute(fleet: FleetLimits) -> None:
     """The window moves; without a bound nothing is counted."""
-    assert [fleet.turn("model", 2, waiting(0)) for _ in range(3)] == [True, True, False]
-    assert all(fleet.turn("free", 0, waiting(0)) for _ in range(50))
+    assert [fleet.turn("model", 2, wait(0)) for _ in range(3)] == [True, True, False]
+    assert all(fleet.turn("free", 0, wait(0)) for _ in range(50))
 
 
 def test_a_purse_adds_up(fleet: FleetLimits) -> None:
@@ -168,7 +168,7 @@ def test_conversations_are_kept_within_bounds(tmp_path: Path) -> None:
     kept = Settings(cache_dir=tmp_path)
     parent = tmp_path / "conversations"
     with conversation(kept, "in use") as used:
-        used.take(Usage(calls=3))
+        used.save_usage(Usage(calls=3))
         (used.home / "large").write_bytes(b"x" * 1000)
         for age, name in ((9000, "old"), (50, "older"), (5, "newer")):
             (parent / name).mkdir()
@@ -187,16 +187,16 @@ def test_the_shell_remembers_and_is_jailed(tmp_path: Path, component_python: Pat
     for folder in (tree / "tests", notes):
         folder.mkdir(parents=True)
     limits_ = Limits(wall_s=30, memory_bytes=2 << 30)
-    jail = Jail(detect_sandbox(), tree, tree, [tree / "tests"], notes, component_python, {}, limits_)
-    assert jail.answer("cd tests && export A=1 && touch made", None)["exit_code"] == 0
-    assert jail.answer('echo "$(basename $PWD) $A"; exit 3', None) == {
+    shell = Shell(detect_sandbox(), tree, tree, [tree / "tests"], notes, component_python, {}, limits_)
+    assert shell.answer("cd tests && export A=1 && touch made", None)["exit_code"] == 0
+    assert shell.answer('echo "$(basename $PWD) $A"; exit 3', None) == {
         "output": "tests 1\n",
         "exit_code": 3,
         "timed_out": False,
     }
-    assert "Read-only" in str(jail.answer(f"touch {tree}/other", None)["output"])
-    jail.reset()
+    assert "Read-only" in str(shell.answer(f"touch {tree}/other", None)["output"])
+    shell.reset()
     assert (
-        jail.answer("basename $PWD; echo A=$A; python -c 'import pytest; print(1)'", None)["output"] == "tree\nA=\n1\n"
+        shell.answer("basename $PWD; echo A=$A; python -c 'import pytest; print(1)'", None)["output"] == "tree\nA=\n1\n"
     )
-    assert jail.answer("sleep 60", 0.5)["timed_out"] is True
+    assert shell.answer("sleep 60", 0.5)["timed_out"] is True

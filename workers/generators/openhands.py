@@ -14,8 +14,8 @@ from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
 from workers.openhands import agents, prompts
 from workers.openhands.conversations import Conversation, conversation
-from workers.openhands.shell import Jail
-from workers.openhands.supervision import Brief, changed
+from workers.openhands.shell import Shell
+from workers.openhands.supervision import Assignment, changed
 
 #: What pytest takes for a file with tests.
 TESTS = ("test_*.py", "*_test.py")
@@ -55,8 +55,8 @@ class OpenHandsGenerator:
             Cancelled: Nobody waits for it any more.
         """
         with conversation(settings(), job.workspace.task_id) as talk:
-            brief = _brief(job, talk)
-            outcome = agents.work(job.workspace, talk, brief)
+            assignment = _assignment(job, talk)
+            outcome = agents.work(job.workspace, talk, assignment)
             proposed = _proposed(job, talk)
         if not proposed and job.round == 1:
             why = f"; {outcome.why}" if outcome.why else ""
@@ -64,7 +64,7 @@ class OpenHandsGenerator:
         return proposed
 
 
-def _brief(job: GenerationJob, talk: Conversation) -> Brief:
+def _assignment(job: GenerationJob, talk: Conversation) -> Assignment:
     component = job.workspace.component
     project = talk.tree / component.root
     talk.begin(job.workspace.root)
@@ -75,7 +75,7 @@ def _brief(job: GenerationJob, talk: Conversation) -> Brief:
     folders = dict.fromkeys((tests, output.parent))
     writable = tuple(path for path in folders if not any(path.is_relative_to(each) for each in folders if each != path))
     command = _command(project, [job.output_path])
-    return Brief(
+    return Assignment(
         kind="generation",
         difficulty=_difficulty(job),
         round=job.round,
@@ -83,7 +83,7 @@ def _brief(job: GenerationJob, talk: Conversation) -> Brief:
         feedback=prompts.further(job, talk.tree),
         editable=writable,
         writable=writable,
-        check=lambda jail: _why_not(job, talk, jail),
+        check=lambda shell: _why_not(job, talk, shell),
         wall_s=min(job.budget_s, settings().agent_wall_s),
     )
 
@@ -99,12 +99,12 @@ def _command(project: Path, files: Sequence[str]) -> str:
     return f"cd {shlex.quote(str(project))} && {shlex.join(words)}"
 
 
-def _why_not(job: GenerationJob, talk: Conversation, jail: Jail) -> str:
+def _why_not(job: GenerationJob, talk: Conversation, shell: Shell) -> str:
     """Why the agent must not stop yet."""
     files = _new(job, talk)
     if not files:
         return f"There is nothing new. Write your tests to {job.output_path}; if there is nothing to test, say so."
-    done = jail.run(_command(jail.project, sorted(files)))
+    done = shell.run(_command(shell.project, sorted(files)))
     if done.ok:
         return ""
     return f"Your tests do not pass. Mend them, or remove those that cannot be mended:\n{done.stdout[-MOST_SAID:]}"

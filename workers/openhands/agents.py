@@ -11,14 +11,14 @@ from tta_tasks.settings import settings
 from workers.openhands import shell
 from workers.openhands.conversations import Conversation
 from workers.openhands.installation import VERSION, missing
-from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.models import order, registry
 from workers.openhands.outcome import ModelFault, Outcome
-from workers.openhands.supervision import Brief, Sitting
+from workers.openhands.supervision import Assignment, Attempt
 from workers.sandbox import detect_sandbox
 
 #: Part of the engines' versions: change it when agents are told or given something else.
-FORMAT = 1
+FORMAT = 2
 
 
 def available() -> str:
@@ -42,7 +42,7 @@ def version() -> str:
     return f"{VERSION}-{hashlib.sha256(f'{FORMAT} {known}'.encode()).hexdigest()[:6]}"
 
 
-def work(workspace: Workspace, conversation: Conversation, brief: Brief) -> Outcome:
+def work(workspace: Workspace, conversation: Conversation, assignment: Assignment) -> Outcome:
     """Have an agent do one round of work in its conversation's tree.
 
     A model that fails is followed by the next one, which takes up the conversation where it stands.
@@ -55,16 +55,16 @@ def work(workspace: Workspace, conversation: Conversation, brief: Brief) -> Outc
     chosen = settings()
     conversation.begin(workspace.root)
     taken = conversation.usage()
-    if brief.round == 1:
+    if assignment.round == 1:
         workspace.spend(taken)  # by an attempt before this one
     if taken.calls >= chosen.agent_calls or taken.cost_usd >= chosen.agent_usd:
         return Outcome("", finished=False, why=f"it has taken {taken.calls} calls and {taken.cost_usd:.2f} USD already")
     limits = FleetLimits(chosen)
     faults: list[str] = []
-    for model in order(registry(chosen), brief.kind, brief.difficulty):
-        sitting = Sitting(workspace, conversation, brief, model, chosen, limits)
+    for model in order(registry(chosen), assignment.kind, assignment.difficulty):
+        attempt = Attempt(workspace, conversation, assignment, model, chosen, limits)
         try:
-            return _seated(sitting)
+            return _run_attempt(attempt)
         except (ModelFault, ModelUnavailable) as error:
             faults.append(error.message)
     raise ModelUnavailable(
@@ -72,21 +72,21 @@ def work(workspace: Workspace, conversation: Conversation, brief: Brief) -> Outc
     )
 
 
-def _seated(sitting: Sitting) -> Outcome:
-    """The sitting, with a place at its model, unless the model rests."""
-    model, limits = sitting.model, sitting.limits
+def _run_attempt(attempt: Attempt) -> Outcome:
+    """The attempt, with a place at its model, unless the model rests."""
+    model, limits = attempt.model, attempt.limits
     if limits.is_resting(model.name):
         raise ModelUnavailable(f"{model.name} rests after failures")
-    waiting = Waiting(sitting.workspace.cancelled, sitting.workspace.progress, time.monotonic() + _patience(sitting))
-    with limits.place(model.name, model.max_agents, waiting):
+    wait = Wait(attempt.workspace.cancelled, attempt.workspace.progress, time.monotonic() + _patience(attempt))
+    with limits.place(model.name, model.max_agents, wait):
         try:
-            return limits.guarded(model.name, sitting.run)
+            return limits.guarded(model.name, attempt.run)
         except ModelFault as fault:
             if fault.lasting:
                 limits.open(model.name)
             raise
 
 
-def _patience(sitting: Sitting) -> float:
+def _patience(attempt: Attempt) -> float:
     """Seconds to wait for a place: what is left of a task's time when the agent's own is set aside."""
-    return max(sitting.settings.task_timeout_s - 2 * sitting.brief.wall_s, 60.0)
+    return max(attempt.settings.task_timeout_s - 2 * attempt.assignment.wall_s, 60.0)

@@ -63,7 +63,7 @@ class Conversation:
             return Usage.model_validate_json((self.home / "usage.json").read_bytes())
         return Usage()
 
-    def take(self, usage: Usage) -> None:
+    def save_usage(self, usage: Usage) -> None:
         """Note what it has taken so far."""
         _write(self.home / "usage.json", usage.model_dump_json())
 

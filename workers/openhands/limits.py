@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Waiting:
+class Wait:
     """How a wait goes on, and when it does not."""
 
     cancelled: Callable[[], bool]
@@ -59,7 +59,7 @@ class Waiting:
         return True
 
 
-class _Told(CircuitBreakerListener):
+class _BreakerListener(CircuitBreakerListener):
     """Tells each new state of a breaker."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -95,7 +95,7 @@ class FleetLimits:
         self._windows = MovingWindowRateLimiter(storage)
 
     @contextmanager
-    def place(self, model: str, places: int, waiting: Waiting) -> Iterator[None]:
+    def place(self, model: str, places: int, wait: Wait) -> Iterator[None]:
         """One of a model's ``places`` for as long as the block lasts.
 
         Raises:
@@ -104,7 +104,7 @@ class FleetLimits:
         """
         key, holder = f"{self._prefix}places:{model}", uuid.uuid4().hex
         while not self._taken(model, holder, places):
-            if not waiting.pause(f"waiting for a place at {model}"):
+            if not wait.pause(f"waiting for a place at {model}"):
                 raise ModelUnavailable(f"All {places} places at the model {model!r} were taken.")
         done = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(model, holder, places, done), name="lease")
@@ -117,7 +117,7 @@ class FleetLimits:
             with translated(self._url):
                 self._redis.zrem(key, holder)
 
-    def turn(self, model: str, per_minute: int, waiting: Waiting) -> bool:
+    def turn(self, model: str, per_minute: int, wait: Wait) -> bool:
         """Wait until one more request may be sent; answer whether it may be, before the wait had to end.
 
         Raises:
@@ -132,7 +132,7 @@ class FleetLimits:
             with translated(self._url):
                 if self._windows.hit(window, model):
                     return True
-            if not waiting.pause(f"waiting for {model}'s next minute"):
+            if not wait.pause(f"waiting for {model}'s next minute"):
                 return False
 
     def spend(self, run_id: str, usd: float) -> float:
@@ -204,7 +204,7 @@ class FleetLimits:
             self._redis.hsetnx(self._states, service, STATE_CLOSED)
             self._redis.expire(self._states, self._keep_s)
         return CircuitBreaker(
-            listeners=[_Told(lambda state: self._redis.hset(self._states, service, state))],
+            listeners=[_BreakerListener(lambda state: self._redis.hset(self._states, service, state))],
             fail_max=FAILURES,
             reset_timeout=REST.total_seconds(),
             state_storage=storage,

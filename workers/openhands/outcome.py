@@ -1,4 +1,4 @@
-"""What came of a sitting: the agent's end, or the model's fault."""
+"""What came of an attempt: the agent's end, or the model's fault."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _CODES = {
     "NoCondensationAvailableException": "context",
     "LLMContextWindowExceedError": "context",
 }
-#: Why the worker, or a bound, ended a sitting.
+#: Why the worker, or a bound, ended an attempt.
 BOUNDS = {
     "time": "its time was up",
     "tokens": "its tokens were used up",

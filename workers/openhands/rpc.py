@@ -1,4 +1,4 @@
-"""What a runner may ask of the worker, by a Unix socket in a folder that only its sandbox sees."""
+"""RPC server: what a runner may ask of the worker, by a Unix socket in a folder that only its sandbox sees."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: Longest question, in bytes: a command may hold a whole file.
+#: Longest request, in bytes: a command may hold a whole file.
 MOST_BYTES = 4 << 20
 
-Answer = Callable[[Mapping[str, Any]], Mapping[str, object]]
+Handler = Callable[[Mapping[str, Any]], Mapping[str, object]]
 
 
-class Door(socketserver.ThreadingUnixStreamServer):
-    """Answers questions, each on a connection and in a thread of its own.
+class RpcServer(socketserver.ThreadingUnixStreamServer):
+    """Serves requests, each on a connection and in a thread of its own.
 
     Args:
         path: Where the socket is made.
-        answers: Operation -> what answers it.
+        handlers: Operation -> what handles it.
     """
 
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         self.path = path
-        #: Shown with each question.
+        #: Shown with each request.
         self.token = secrets.token_hex(16)
-        self.answers = answers
+        self.handlers = handlers
         # The address of a socket is short; a path by way of its folder's descriptor always is.
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            super().__init__(f"/proc/self/fd/{folder}/{path.name}", _Question)
+            super().__init__(f"/proc/self/fd/{folder}/{path.name}", _RequestHandler)
         finally:
             os.close(folder)
 
     @contextmanager
-    def opened(self) -> Iterator[Door]:
-        """Answer as long as the block lasts; at its end, no answer is being worked on."""
-        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="door")
+    def serving(self) -> Iterator[RpcServer]:
+        """Serve as long as the block lasts; at its end, no request is being handled."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="rpc")
         thread.start()
         try:
             yield self
@@ -58,22 +58,22 @@ class Door(socketserver.ThreadingUnixStreamServer):
             self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's own
-        """Note a question that could not be answered; the runner sees its connection end."""
-        log.error("A question of an agent's runner could not be answered", exc_info=True)  # noqa: LOG014 - one is being handled
+        """Note a request that could not be answered; the runner sees its connection end."""
+        log.error("A request of an agent's runner could not be answered", exc_info=True)  # noqa: LOG014 - one is being handled
 
 
-class _Question(socketserver.StreamRequestHandler):
-    server: Door
+class _RequestHandler(socketserver.StreamRequestHandler):
+    server: RpcServer
 
     def handle(self) -> None:
         line = self.rfile.readline(MOST_BYTES)
         try:
-            question = json.loads(line)
+            request = json.loads(line)
         except ValueError:
             return
-        if not hmac.compare_digest(str(question.pop("token", "")), self.server.token):
+        if not hmac.compare_digest(str(request.pop("token", "")), self.server.token):
             return
-        answer = self.server.answers[question.pop("op")](question)
+        answer = self.server.handlers[request.pop("op")](request)
         try:
             self.wfile.write(json.dumps(answer).encode() + b"\n")
         except (BrokenPipeError, ConnectionResetError):  # the runner was ended meanwhile

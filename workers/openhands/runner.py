@@ -1,7 +1,7 @@
-"""One sitting of one agent; runs in the engine's own environment, inside the worker's sandbox.
+"""One attempt of one agent; runs in the engine's own environment, inside the worker's sandbox.
 
 The standard library and ``openhands`` only. The job, with the model's key, is one JSON object on standard input; the
-result is the one line on standard output. In between the worker is asked through its door, a Unix socket: for
+result is the one line on standard output. In between the worker is asked through its RPC socket: for
 permission before each call of the model, for each command of the terminal, and whether the agent may stop.
 
 As ``runner.py stop`` it is the agent's stop hook: it asks the worker whether the work holds.
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_DUMPABLE = 4
-DOOR, TOKEN = "TTA_DOOR", "TTA_DOOR_TOKEN"
+SOCKET, TOKEN = "TTA_RPC_SOCKET", "TTA_RPC_TOKEN"
 #: How a provider says that waiting will not help: the account, not the rate, is used up.
 SPENT = ("insufficient_quota", "exceeded your current quota", "insufficient balance", "credit balance is too low")
 #: Longest wait for the worker to answer: it may wait for the model's turn, or run a long command.
@@ -44,30 +44,30 @@ PATIENCE_S = 3600.0
 SHOWN = 160
 
 
-def ask(op: str, **fields: object) -> dict[str, Any]:
+def call_worker(op: str, **fields: object) -> dict[str, Any]:
     """Ask the worker something; one connection a question."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.settimeout(PATIENCE_S)
-        _connect(door, Path(os.environ[DOOR]))
-        question = {"token": os.environ[TOKEN], "op": op, **fields}
-        door.sendall(json.dumps(question).encode() + b"\n")
-        with door.makefile("r", encoding="utf-8") as answer:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_S)
+        _connect(connection, Path(os.environ[SOCKET]))
+        request = {"token": os.environ[TOKEN], "op": op, **fields}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("r", encoding="utf-8") as answer:
             reply: dict[str, Any] = json.loads(answer.readline())
     return reply
 
 
-def _connect(door: socket.socket, path: Path) -> None:
+def _connect(connection: socket.socket, path: Path) -> None:
     """Connect by way of the folder's descriptor: the address of a socket is short, a path may be long."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        door.connect(f"/proc/self/fd/{folder}/{path.name}")
+        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
 
 
 def stop_hook() -> None:
     """Refuse to let the agent stop while its work does not hold."""
-    reply = ask("stop")
+    reply = call_worker("stop")
     if reply["ok"]:
         return
     print(json.dumps({"decision": "deny", "reason": reply["reason"], "additionalContext": reply["reason"]}))  # noqa: T201 - SDK's protocol
@@ -81,14 +81,14 @@ def main() -> None:
     with suppress(OSError):
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     job = json.loads(sys.stdin.readline())
-    os.environ[DOOR], os.environ[TOKEN] = job["door"], job["token"]
-    result = Sitting(job).run()
+    os.environ[SOCKET], os.environ[TOKEN] = job["socket"], job["token"]
+    result = AgentRun(job).run()
     result_stream.write(json.dumps(result) + "\n")
     result_stream.flush()
     os._exit(0)  # a thread may wait for a command that nobody needs any more; the sandbox ends with us
 
 
-class Sitting:
+class AgentRun:
     """An agent at work, from where its conversation stands."""
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class Sitting:
         }
 
     def stop(self, why: str) -> None:
-        """End the sitting; the conversation can be taken up again."""
+        """End the attempt; the conversation can be taken up again."""
         self.stopped = self.stopped or why
         self.conversation.interrupt()
 
@@ -152,7 +152,7 @@ class Sitting:
         if error is not None and not self.error:
             self.error = {"code": type(error).__name__, "detail": str(error)[:2000], "kind": "", "retryable": False}
 
-    def _noted(self, event: Any) -> None:  # noqa: ANN401 - the SDK's events
+    def _on_event(self, event: Any) -> None:  # noqa: ANN401 - the SDK's events
         from openhands.sdk.event import ActionEvent  # noqa: PLC0415 - see _conversation
         from openhands.sdk.event.conversation_error import ConversationErrorEvent  # noqa: PLC0415
 
@@ -166,7 +166,7 @@ class Sitting:
             }
         elif isinstance(event, ActionEvent):
             arguments = (event.tool_call.arguments or "")[:SHOWN]
-            ask("event", tool=event.tool_name, arguments=arguments, totals=self.totals())
+            call_worker("event", tool=event.tool_name, arguments=arguments, totals=self.totals())
 
     def _conversation(self) -> Any:  # noqa: ANN401 - the SDK takes seconds to import, and the stop hook needs none of it
         from openhands.sdk import Agent, LLMSummarizingCondenser, LocalConversation, Tool  # noqa: PLC0415
@@ -191,7 +191,7 @@ class Sitting:
             workspace=job["tree"],
             persistence_dir=job["conversation"],
             conversation_id=uuid.UUID(job["id"]),
-            callbacks=[self._noted],
+            callbacks=[self._on_event],
             visualizer=None,
             max_iteration_per_run=job["calls"],
             max_budget_per_run=job["usd"],
@@ -202,9 +202,9 @@ class Sitting:
         )
 
 
-def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's LLM
+def _model(agent_run: AgentRun, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's LLM
     """The model; the worker is asked before each call, retries among them."""
-    from openhands.sdk import LLM  # noqa: PLC0415 - see Sitting._conversation
+    from openhands.sdk import LLM  # noqa: PLC0415 - see AgentRun._conversation
     from openhands.sdk.llm import llm as calls  # noqa: PLC0415
     from pydantic import SecretStr  # noqa: PLC0415
 
@@ -212,8 +212,8 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
     completion, acompletion = calls.litellm_completion, calls.litellm_acompletion
 
     async def permitted_acompletion(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        await asyncio.to_thread(_permit, sitting)
-        if sitting.stopped:
+        await asyncio.to_thread(_permit, agent_run)
+        if agent_run.stopped:
             await asyncio.sleep(PATIENCE_S)  # until the interrupt comes
         try:
             return await acompletion(*args, **kwargs)
@@ -222,19 +222,19 @@ def _model(sitting: Sitting, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 - t
             if not any(phrase in str(error).lower() for phrase in SPENT):
                 raise
             # To the SDK it is a rate like any other, worth waiting for.
-            sitting.error = {"code": "Quota", "detail": str(error)[:2000], "kind": "quota", "retryable": False}
-            sitting.stop("quota")
+            agent_run.error = {"code": "Quota", "detail": str(error)[:2000], "kind": "quota", "retryable": False}
+            agent_run.stop("quota")
             await asyncio.sleep(PATIENCE_S)
 
     def permitted_completion(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        _permit(sitting)
+        _permit(agent_run)
         return completion(*args, **kwargs)
 
     calls.litellm_completion, calls.litellm_acompletion = permitted_completion, permitted_acompletion
     return LLM(
         model=wanted["litellm"],
         base_url=wanted["base_url"] or None,
-        # Servers of one's own need no key, but litellm does not ask without.
+        # Servers of one's own need no key, but litellm does not call_worker without.
         api_key=SecretStr(wanted["key"] or "none") if wanted["key"] or wanted["base_url"] else None,
         usage_id="agent",
         api_mode="chat",
@@ -258,15 +258,15 @@ def _redact(error: Exception, key: str) -> None:
         error.args = tuple(value.replace(key, "[key]") if isinstance(value, str) else value for value in error.args)
 
 
-def _permit(sitting: Sitting) -> None:
-    """Wait until the model may be called; where it may not, end the sitting."""
-    if why := ask("call", totals=sitting.totals())["stop"]:
-        sitting.stop(why)
+def _permit(agent_run: AgentRun) -> None:
+    """Wait until the model may be called; where it may not, end the attempt."""
+    if why := call_worker("call", totals=agent_run.totals())["stop"]:
+        agent_run.stop(why)
 
 
 def _tools(tree: Path, editable: list[str]) -> list[str]:
     """Register the terminal whose commands the worker runs, and the editor that keeps to what may be written."""
-    from openhands.sdk.tool import ToolExecutor, register_tool  # noqa: PLC0415 - see Sitting._conversation
+    from openhands.sdk.tool import ToolExecutor, register_tool  # noqa: PLC0415 - see AgentRun._conversation
     from openhands.tools.file_editor.definition import FileEditorObservation, FileEditorTool  # noqa: PLC0415
     from openhands.tools.file_editor.impl import FileEditorExecutor  # noqa: PLC0415
     from openhands.tools.terminal.definition import TerminalObservation, TerminalTool  # noqa: PLC0415
@@ -279,7 +279,7 @@ def _tools(tree: Path, editable: list[str]) -> list[str]:
             if action.is_input:
                 text = "No command is running: each one runs to its end before it is answered."
                 return TerminalObservation.from_text(text=text, command=action.command, is_error=True)
-            reply = ask("run", command=action.command, timeout_s=action.timeout, reset=action.reset)
+            reply = call_worker("run", command=action.command, timeout_s=action.timeout, reset=action.reset)
             return TerminalObservation.from_text(
                 text=reply["output"],
                 command=action.command,
@@ -301,7 +301,7 @@ def _tools(tree: Path, editable: list[str]) -> list[str]:
                 return FileEditorObservation.from_text(text=why_not, command=action.command, is_error=True)
             return super().__call__(action, conversation)
 
-    class JailedTerminal(TerminalTool):
+    class SandboxedTerminal(TerminalTool):
         name = "terminal"
 
         @classmethod
@@ -317,7 +317,7 @@ def _tools(tree: Path, editable: list[str]) -> list[str]:
             (tool,) = super().create(conv_state)
             return [tool.model_copy(update={"executor": Editor(workspace_root=str(tree))})]
 
-    tools = {"jailed_terminal": JailedTerminal, "guarded_editor": GuardedEditor}
+    tools = {"sandboxed_terminal": SandboxedTerminal, "guarded_editor": GuardedEditor}
     for name, tool in tools.items():
         register_tool(name, tool)
     return list(tools)
@@ -326,7 +326,7 @@ def _tools(tree: Path, editable: list[str]) -> list[str]:
 TERMINAL = """Run a bash command and get its output.
 
 * One command at a time; join several with && or ;. The working directory and exported variables are kept.
-* It runs in a jail: no network, no way out of the workspace, and only some of its folders can be written to.
+* It runs in a sandbox: no network, no way out of the workspace, and only some of its folders can be written to.
 * A command runs to its end before it is answered. Nothing it leaves in the background survives it, and there is no
   input to give to a running program. Use `timeout` (seconds) for commands that take long.
 * Of long output, the end is kept."""

@@ -16,7 +16,7 @@ USUAL_S, MOST_S = 120.0, 600.0
 #: Bytes of output that go back to the agent, of each stream.
 SHOWN_BYTES = 24 << 10
 #: Goes on where the command before left off: its folder and the variables it exported. ``$1`` is where that is noted.
-SHELL = """
+SESSION_SCRIPT = """
 exec 2>&1
 note=$1 command=$2
 trap 'code=$?; pwd > "$note/folder"; export -p > "$note/variables"; exit $code' EXIT
@@ -38,7 +38,7 @@ def why_unsafe(sandbox: Sandbox, *, unconfined: bool) -> str:
 
 
 @dataclass
-class Jail:
+class Shell:
     """Runs an agent's commands, one after the other."""
 
     sandbox: Sandbox
@@ -64,14 +64,14 @@ class Jail:
         wall_s = min(timeout_s or USUAL_S, MOST_S)
         environment = self.python.parent.parent
         return self.sandbox.run(
-            ["bash", "--noprofile", "--norc", "-c", SHELL, "bash", str(self.notes), command],
+            ["bash", "--noprofile", "--norc", "-c", SESSION_SCRIPT, "bash", str(self.notes), command],
             cwd=self.project,
             writable=[*self.writable, self.notes],
             env={
                 **self.env,
                 "PATH": f"{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
                 "VIRTUAL_ENV": str(environment),
-                # Names what must stay in sight where the jail has a /tmp of its own.
+                # Names what must stay in sight where the sandbox has a /tmp of its own.
                 "TREE": str(self.tree),
                 "TERM": "dumb",
                 "PAGER": "cat",

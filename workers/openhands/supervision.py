@@ -1,4 +1,4 @@
-"""One sitting of one agent: its runner in the sandbox, its questions answered, what it takes kept account of."""
+"""One attempt of one agent: its runner in the sandbox, its requests served, what it takes kept account of."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tta_tasks.protocols import Completed, Limits, Workspace
 from tta_tasks.settings import Settings
 from workers.openhands.conversations import Conversation
 from workers.openhands.installation import engine_python
-from workers.openhands.limits import FleetLimits, Waiting
+from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.models import LanguageModel
 from workers.openhands.outcome import Outcome, outcome
-from workers.openhands.rpc import Door
-from workers.openhands.shell import MOST_S, Jail
+from workers.openhands.rpc import RpcServer
+from workers.openhands.shell import MOST_S, Shell
 from workers.sandbox import tempdirs
 
 RUNNER = Path(__file__).with_name("runner.py")
 #: Seconds a runner may take beyond its own time, to come up and to leave.
 MARGIN_S = 45.0
-#: How often an agent is sent back in one sitting because its work does not hold.
+#: How often an agent is sent back in one attempt because its work does not hold.
 MOST_REFUSALS = 3
 #: litellm alone maps gigabytes.
 RUNNER_LIMITS = Limits(memory_bytes=24 << 30, processes=512, file_bytes=256 << 20, output_bytes=64 << 10)
@@ -35,7 +35,7 @@ MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
-class Brief:
+class Assignment:
     """What an agent is asked for in one round."""
 
     kind: Literal["generation", "refactoring"]
@@ -48,22 +48,22 @@ class Brief:
     #: What it may write to in its copy of the tree: with the editor, files or folders; and with commands.
     editable: tuple[Path, ...]
     writable: tuple[Path, ...]
-    #: Looks at its work in the jail; answers why it does not hold, for the agent, or an empty string.
-    check: Callable[[Jail], str]
+    #: Looks at its work in the shell; answers why it does not hold, for the agent, or an empty string.
+    check: Callable[[Shell], str]
     wall_s: float
 
 
 @dataclass
-class Sitting:
+class Attempt:
     """An agent at work with one model."""
 
     workspace: Workspace
     conversation: Conversation
-    brief: Brief
+    assignment: Assignment
     model: LanguageModel
     settings: Settings
     limits: FleetLimits
-    jail: Jail = field(init=False)
+    shell: Shell = field(init=False)
     _key: str = field(init=False, repr=False)
     _before: Usage = field(init=False)
     _refusals: int = 0
@@ -74,11 +74,11 @@ class Sitting:
         self._key = self.model.key(self.settings).get_secret_value()
         self._before = self.conversation.usage()
         tree, project = self.conversation.tree, self.conversation.tree / self.workspace.component.root
-        self.jail = Jail(
+        self.shell = Shell(
             sandbox=self.workspace.sandbox,
             tree=tree,
             project=project,
-            writable=self.brief.writable,
+            writable=self.assignment.writable,
             notes=self.conversation.notes,
             python=self.workspace.python,
             env={"PYTHONPATH": str(project / self.workspace.component.import_root)},
@@ -95,13 +95,13 @@ class Sitting:
             Cancelled: Nobody waits for it any more.
             StoreUnavailable: What the fleet shares cannot be reached.
         """
-        self._until = time.monotonic() + self.brief.wall_s
+        self._until = time.monotonic() + self.assignment.wall_s
         parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
         tempdirs.reap(parent)  # of workers that were killed
-        answers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
-        with tempdirs.folder(parent) as folder, Door(folder / "door", answers).opened() as door:
+        handlers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
+        with tempdirs.folder(parent) as folder, RpcServer(folder / "rpc.sock", handlers).serving() as server:
             try:
-                done = self._started(door)
+                done = self._started(server)
             finally:
                 self._over = True
         said = self._said(done)
@@ -112,7 +112,7 @@ class Sitting:
             raise Cancelled("The run was cancelled.")
         return outcome(self.model.name, said)
 
-    def _started(self, door: Door) -> Completed:
+    def _started(self, server: RpcServer) -> Completed:
         """The runner, after its end."""
         python = engine_python()
         if python is None:
@@ -121,26 +121,26 @@ class Sitting:
             [python, "-I", RUNNER],
             cwd=self.conversation.tree,
             # The editor replaces files, so it needs their folders; it keeps to what is editable by itself.
-            writable=[door.path.parent, self.conversation.record, *_folders(self.brief.editable)],
-            limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.brief.wall_s + MARGIN_S}),
-            stdin=json.dumps(self._job(door)) + "\n",
+            writable=[server.path.parent, self.conversation.record, *_folders(self.assignment.editable)],
+            limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.assignment.wall_s + MARGIN_S}),
+            stdin=json.dumps(self._job(server)) + "\n",
             network=True,
             cancelled=self.workspace.cancelled,
         )
 
-    def _job(self, door: Door) -> Mapping[str, object]:
+    def _job(self, server: RpcServer) -> Mapping[str, object]:
         left = self.settings.agent_calls - self._before.calls
         return {
-            "door": str(door.path),
-            "token": door.token,
+            "socket": str(server.path),
+            "token": server.token,
             "id": self.conversation.id,
             "conversation": str(self.conversation.record),
             "tree": str(self.conversation.tree),
-            "editable": [str(path) for path in self.brief.editable],
-            "round": self.brief.round,
-            "opening": self.brief.opening,
-            "feedback": self.brief.feedback,
-            "wall_s": self.brief.wall_s,
+            "editable": [str(path) for path in self.assignment.editable],
+            "round": self.assignment.round,
+            "opening": self.assignment.opening,
+            "feedback": self.assignment.feedback,
+            "wall_s": self.assignment.wall_s,
             "calls": max(left, 1),
             "usd": self.settings.agent_usd,
             # Never shorter than what it waits for: a stop hook that is late lets the agent go.
@@ -167,45 +167,45 @@ class Sitting:
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
 
-    # -- what the runner asks --------------------------------------------------------------------------------------
+    # -- what the runner requests --------------------------------------------------------------------------------------
 
-    def _call(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+    def _call(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """May the model be called? Waits for its turn."""
         try:
-            spent = self._account(question["totals"])
+            spent = self._account(request["totals"])
             if self.workspace.cancelled():
                 return {"stop": "cancelled"}
             if self._tokens() > self.settings.agent_tokens:
                 return {"stop": "tokens"}
             if spent >= self.settings.run_usd:
                 return {"stop": "run"}
-            waiting = Waiting(self.jail.cancelled, self.workspace.progress, self._until)
-            allowed = self.limits.turn(self.model.name, self.model.requests_per_minute, waiting)
+            wait = Wait(self.shell.cancelled, self.workspace.progress, self._until)
+            allowed = self.limits.turn(self.model.name, self.model.requests_per_minute, wait)
         except TransientError as error:
             self._fault = error
             return {"stop": "fault"}
         return {"stop": "" if allowed else "time"}
 
-    def _run(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+    def _run(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """A command of the agent's terminal."""
-        if question.get("reset"):
-            self.jail.reset()
-            if not question["command"]:
+        if request.get("reset"):
+            self.shell.reset()
+            if not request["command"]:
                 return {"output": "[reset]", "exit_code": 0, "timed_out": False}
-        return self.jail.answer(str(question["command"]), question.get("timeout_s"))
+        return self.shell.answer(str(request["command"]), request.get("timeout_s"))
 
-    def _stop(self, _question: Mapping[str, Any]) -> Mapping[str, object]:
+    def _stop(self, _request: Mapping[str, Any]) -> Mapping[str, object]:
         """May the agent stop?"""
         if self._refusals >= MOST_REFUSALS:
             return {"ok": True}
-        reason = self.brief.check(self.jail)
+        reason = self.assignment.check(self.shell)
         self._refusals += bool(reason)
         return {"ok": not reason, "reason": reason}
 
-    def _event(self, question: Mapping[str, Any]) -> Mapping[str, object]:
+    def _event(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """Something the agent does."""
-        arguments = " ".join(self._redacted(str(question["arguments"])).split())
-        self.workspace.progress(f"{self.model.name}: {question['tool']} {arguments}"[:160])
+        arguments = " ".join(self._redacted(str(request["arguments"])).split())
+        self.workspace.progress(f"{self.model.name}: {request['tool']} {arguments}"[:160])
         return {}
 
     # -- account ---------------------------------------------------------------------------------------------------
@@ -215,14 +215,14 @@ class Sitting:
         last = self.conversation.usage()
         now = Usage(
             models=tuple(dict.fromkeys((*last.models, self.model.name))),
-            sittings=self._before.sittings + 1,
+            attempts=self._before.attempts + 1,
             # An attempt that was cut off may have lost the last of them.
             calls=max(last.calls, int(totals.get("calls", 0))),
             prompt_tokens=max(last.prompt_tokens, int(totals.get("prompt_tokens", 0))),
             completion_tokens=max(last.completion_tokens, int(totals.get("completion_tokens", 0))),
             cost_usd=max(last.cost_usd, float(totals.get("cost_usd", 0.0))),
         )
-        self.conversation.take(now)
+        self.conversation.save_usage(now)
         self.workspace.spend(difference(now, last))
         return self.limits.spend(self.workspace.run_id or self.conversation.id, now.cost_usd - last.cost_usd)
 
@@ -241,7 +241,7 @@ def difference(now: Usage, before: Usage) -> Usage:
     return Usage(
         models=now.models,
         calls=now.calls - before.calls,
-        sittings=now.sittings - before.sittings,
+        attempts=now.attempts - before.attempts,
         prompt_tokens=now.prompt_tokens - before.prompt_tokens,
         completion_tokens=now.completion_tokens - before.completion_tokens,
         cost_usd=now.cost_usd - before.cost_usd,

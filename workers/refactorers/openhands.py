@@ -14,8 +14,8 @@ from workers.component import quality_tools
 from workers.openhands import agents, prompts
 from workers.openhands.conversations import Conversation, conversation
 from workers.openhands.outcome import Outcome
-from workers.openhands.shell import Jail
-from workers.openhands.supervision import Brief, changed
+from workers.openhands.shell import Shell
+from workers.openhands.supervision import Assignment, changed
 
 #: How often it may try again when its change does not hold.
 MOST_ROUNDS = 3
@@ -65,7 +65,7 @@ class _Work:
         before = {name: (self.workspace.project / name).read_bytes() for name in names}
         reason = ""
         for round_ in range(1, MOST_ROUNDS + 1):
-            outcome = agents.work(self.workspace, self.talk, self._brief(round_, reason, names))
+            outcome = agents.work(self.workspace, self.talk, self._assignment(round_, reason, names))
             files = self._changed(names, before)
             if not files:
                 return RefactoringStep(name="openhands", outcome="nothing", detail=_ended(outcome))
@@ -76,10 +76,10 @@ class _Work:
             self._write(before)
         return RefactoringStep(name="openhands", outcome="dropped", detail=reason, files=self._names(files))
 
-    def _brief(self, round_: int, reason: str, names: Sequence[str]) -> Brief:
+    def _assignment(self, round_: int, reason: str, names: Sequence[str]) -> Assignment:
         self.talk.begin(self.workspace.root)
         project = self.talk.tree / self.workspace.component.root
-        return Brief(
+        return Assignment(
             kind="refactoring",
             difficulty=DIFFICULTY,
             round=round_,
@@ -104,11 +104,11 @@ class _Work:
         ]
         return f"cd {shlex.quote(str(project))} && {shlex.join(words)}"
 
-    def _why_not(self, jail: Jail) -> str:
+    def _why_not(self, shell: Shell) -> str:
         """Why the agent must not stop yet; a component without tests has none to pass."""
-        if not (jail.project / self.workspace.component.tests).exists():
+        if not (shell.project / self.workspace.component.tests).exists():
             return ""
-        done = jail.run(self._command(jail.project))
+        done = shell.run(self._command(shell.project))
         if done.ok or done.returncode == NO_TESTS:
             return ""
         return f"The tests do not pass:\n{done.stdout[-MOST_SAID:]}"
