@@ -17,12 +17,12 @@ from tta_tasks.models import Component, Criterion, Module, ModuleCoverage
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
 from workers.generators.characterize import CharacterizeGenerator
 from workers.generators.characterize.naming import describe
-from workers.generators.characterize.program.case import Argument, Call, Case, Check
+from workers.generators.characterize.program.case import Argument, Assertion, Call, Case
 from workers.generators.characterize.program.examples import Example, from_text
 from workers.generators.characterize.program.infer import kinds_of_annotation, kinds_of_use
 from workers.generators.characterize.program.names import Names
 from workers.generators.characterize.program.source import statements
-from workers.generators.characterize.program.source_repr import literal
+from workers.generators.characterize.program.source_repr import source_repr
 from workers.generators.characterize.selection import select
 from workers.sandbox import detect_sandbox
 
@@ -208,31 +208,38 @@ def test_literal_gives_back_what_it_was_given() -> None:
     names = Names(sys.modules[__name__])
     values: list[object] = [None, -1, 1.5, "a'b", b"\xff", [1, (2,)], {"a": {1, 2}}, frozenset(), range(3), ()]
     for value in values:
-        source = literal(value, names)
+        source = source_repr(value, names)
         assert source is not None
         assert eval(source) == value  # noqa: S307 - an expression of ours
-    assert literal(object(), names) is None
-    assert literal("/home/somebody/x", names, ("/home/somebody",)) is None
+    assert source_repr(object(), names) is None
+    assert source_repr("/home/somebody/x", names, ("/home/somebody",)) is None
 
 
 def test_statements_of_a_comparison_are_never_chained() -> None:
     """``a == b is False`` would be another question: the comparison is asserted as such."""
     call = Call("{self} == {0}", (Argument("other", "lambda x: x"),))
-    case = Case("Box.__eq__", call, "Box()", checks=(Check("is", "{result}", "False"),))
+    case = Case("Box.__eq__", call, "Box()", assertions=(Assertion("is", "{result}", "False"),))
     assert statements(case) == ["assert not (Box() == (lambda x: x))"]
 
 
 def test_cases_survive_the_journey_as_json() -> None:
     """A case written by the program is the same when the worker reads it."""
     call = Call("{self}.push({args})", (Argument("item", "1"),))
-    case = Case("Stack.push", call, "Stack()", (call,), (Check("equal", "{result}", "2"),), imports=(("Stack", "x"),))
+    case = Case(
+        "Stack.push", call, "Stack()", (call,), (Assertion("equal", "{result}", "2"),), imports=(("Stack", "x"),)
+    )
     assert Case.from_json(case.to_json()) == case
 
 
 def test_selection_keeps_the_plain_ones() -> None:
     """Of two cases that reach the same, the plainer one is kept; another outcome is kept as well."""
     long, short, other = (
-        Case("f", Call("f({args})", (Argument("x", text),)), checks=(Check("equal", "{result}", out),), features=("1",))
+        Case(
+            "f",
+            Call("f({args})", (Argument("x", text),)),
+            assertions=(Assertion("equal", "{result}", out),),
+            features=("1",),
+        )
         for text, out in (("[1, 2, 3, 4]", "1"), ("1", "1"), ("22", "2"))
     )
     assert select([long, short, other]) == [short, other]

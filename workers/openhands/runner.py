@@ -234,7 +234,7 @@ def _model(agent_run: AgentRun, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 
     return LLM(
         model=wanted["litellm"],
         base_url=wanted["base_url"] or None,
-        # Servers of one's own need no key, but litellm does not call_worker without.
+        # Servers of one's own need no key, but litellm does not ask without.
         api_key=SecretStr(wanted["key"] or "none") if wanted["key"] or wanted["base_url"] else None,
         usage_id="agent",
         api_mode="chat",

@@ -18,7 +18,7 @@ PROGRAM = Path(__file__).with_name("program") / "__main__.py"
 _RESTARTS = 10
 #: Inputs run for each second of budget: about what a busy machine does, so that time is the upper bound.
 _EXECUTIONS_PER_S = 1200
-#: What a process needs beside its search: the start, the import, the harvest.
+#: What a process needs beside its search: the start, the import, the seed inputs.
 _OVERHEAD_S = 60.0
 _MEMORY_BYTES = 2 << 30
 #: Other conditions a recorded behaviour must hold under: hash seed, time zone, whether the clock is shifted. The time

@@ -66,21 +66,21 @@ def _single(case: Case) -> str:
 
 
 def _outcome(case: Case) -> str:
-    check = case.checks[0]
-    if check.how == "prints":
+    assertion = case.assertions[0]
+    if assertion.how == "prints":
         return "prints_text"
-    if check.how == "enter":
+    if assertion.how == "enter":
         return "is_a_context_manager"
-    if check.subject == "{result}":
-        if check.how == "is":
-            return "returns_none" if check.expected == "None" else f"is_{check.expected.lower()}"
+    if assertion.subject == "{result}":
+        if assertion.how == "is":
+            return "returns_none" if assertion.expected == "None" else f"is_{assertion.expected.lower()}"
         return {"list": "yields_items", "head": "yields_items", "text": "has_text", "type": "returns_instance"}.get(
-            check.how, f"returns_{_kind(check.expected)}"
+            assertion.how, f"returns_{_kind(assertion.expected)}"
         )
-    subject = re.sub(r"len\(.*\)", "length", check.subject)
+    subject = re.sub(r"len\(.*\)", "length", assertion.subject)
     name = subject.rpartition(".")[2].strip("{}")
-    verb = "has" if "{result}" in check.subject else "sets"
-    return f"{verb}_{'items' if check.how == 'list' else 'state' if name in {'self', 'result'} else name}"
+    verb = "has" if "{result}" in assertion.subject else "sets"
+    return f"{verb}_{'items' if assertion.how == 'list' else 'state' if name in {'self', 'result'} else name}"
 
 
 def _group(cases: Sequence[Case], columns: Sequence[str]) -> str:
@@ -95,7 +95,11 @@ def _group(cases: Sequence[Case], columns: Sequence[str]) -> str:
         )
     outcomes = {_outcome(case) for case in cases}
     return (
-        outcomes.pop() if len(outcomes) == 1 else "is_decided" if cases[0].checks[0].how == "is" else "returns_expected"
+        outcomes.pop()
+        if len(outcomes) == 1
+        else "is_decided"
+        if cases[0].assertions[0].how == "is"
+        else "returns_expected"
     )
 
 

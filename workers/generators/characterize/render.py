@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from workers.generators.characterize.naming import TestNames
 from workers.generators.characterize.program.case import RESULT, Argument, Call, Case
-from workers.generators.characterize.program.source import assertion, fixtures, quoted, snake, statements, variable
+from workers.generators.characterize.program.source import (
+    assert_statement,
+    fixtures,
+    quoted,
+    snake,
+    statements,
+    variable,
+)
 
 _DOCSTRING = '''"""Characterisation tests for ``{module}``.
 
@@ -95,10 +102,14 @@ def _kind(case: Case) -> object:
         return case.key
     if case.raises:
         return (case.raises, bool(case.message))
-    single = len(case.checks) == 1 and case.checks[0].subject == RESULT and case.checks[0].how not in {"enter", "nan"}
+    single = (
+        len(case.assertions) == 1
+        and case.assertions[0].subject == RESULT
+        and case.assertions[0].how not in {"enter", "nan"}
+    )
     # A comparison is asserted as such, so those that hold and those that do not are two tests.
-    outcome = case.checks[0].expected if single and _compares(case) else ""
-    return (case.checks[0].how, outcome) if single else case.key
+    outcome = case.assertions[0].expected if single and _compares(case) else ""
+    return (case.assertions[0].how, outcome) if single else case.key
 
 
 def _compares(case: Case) -> bool:
@@ -135,8 +146,8 @@ def _parametrised(rows: Sequence[_Row], columns: Sequence[tuple[str, int]], name
     if first.case.raises:
         body = _raising(first.case, call, outcomes[0] if constant else "message")
     else:
-        check = replace(first.case.checks[0], expected=outcomes[0] if constant else "expected")
-        body = [assertion(check, call)]
+        assertion = replace(first.case.assertions[0], expected=outcomes[0] if constant else "expected")
+        body = [assert_statement(assertion, call)]
     if not constant and outcomes[0]:
         variables.append("message" if first.case.raises else "expected")
     table = [
@@ -149,7 +160,7 @@ def _parametrised(rows: Sequence[_Row], columns: Sequence[tuple[str, int]], name
 def _outcome(case: Case) -> str:
     if case.raises:
         return quoted(case.message) if case.message else ""
-    return case.checks[0].expected
+    return case.assertions[0].expected
 
 
 def _raising(case: Case, call: str, message: str) -> list[str]:

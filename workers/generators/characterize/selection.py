@@ -35,10 +35,10 @@ def select(cases: Sequence[Case]) -> list[Case]:
 
 
 def cost(case: Case) -> tuple[float, str]:
-    """How hard a case is to read; firm checks are better than vague ones."""
+    """How hard a case is to read; firm assertions are better than vague ones."""
     length = len(case.receiver) + sum(len(call.source()) for call in (*case.history, case.call))
     strange = sum(not character.isascii() or character == "\\" for character in case.key)
-    vague = any(check.how in {"type", "enter"} for check in case.checks)
+    vague = any(assertion.how in {"type", "enter"} for assertion in case.assertions)
     unsaid = bool(case.raises) and not case.message
     return length + 40 * len(case.history) + 4 * strange + 60 * vague + 30 * unsaid, case.key
 
@@ -47,4 +47,6 @@ def _outcome(case: Case) -> str:
     if case.raises:
         return case.raises + case.message[:_TELLING]
     # What comes out after other calls is one behaviour, whatever the value.
-    return "|".join(f"{check.subject}{check.how if case.history else check.expected}" for check in case.checks)
+    return "|".join(
+        f"{assertion.subject}{assertion.how if case.history else assertion.expected}" for assertion in case.assertions
+    )

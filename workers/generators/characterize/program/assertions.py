@@ -10,15 +10,15 @@ import math
 import types
 from typing import Any
 
-from .case import HEAD, RESULT, SELF, Check
+from .case import HEAD, RESULT, SELF, Assertion
 from .names import Names
-from .source_repr import literal
+from .source_repr import source_repr
 
 _MAX_ATTRIBUTES = 4
 
 
-class Observer:
-    """Turns values into checks.
+class AssertionBuilder:
+    """Turns values into assertions.
 
     Args:
         names: What expressions may refer to.
@@ -30,10 +30,10 @@ class Observer:
         self._environment = environment
 
     def express(self, value: Any) -> str | None:
-        """:func:`~.literal.literal` with this observer's names."""
-        return literal(value, self._names, self._environment)
+        """:func:`~.source_repr.source_repr` with this builder's names."""
+        return source_repr(value, self._names, self._environment)
 
-    def of_result(self, value: Any, call: str) -> list[Check]:
+    def of_result(self, value: Any, call: str) -> list[Assertion]:
         """Checks of what a call gave; empty where nothing firm can be said.
 
         Args:
@@ -52,16 +52,16 @@ class Observer:
         found = self.of_state(value, RESULT)
         if found:
             # What a class says of itself in words is what a reader wants to compare.
-            words = [check for check in found if check.how == "text"] if _speaks(value) else []
+            words = [assertion for assertion in found if assertion.how == "text"] if _speaks(value) else []
             return words or found[:_MAX_ATTRIBUTES]
         name = self._names.of(type(value))
-        return [Check("type", RESULT, name)] if name and name != "object" else []
+        return [Assertion("type", RESULT, name)] if name and name != "object" else []
 
-    def of_state(self, value: Any, subject: str = SELF) -> list[Check]:
+    def of_state(self, value: Any, subject: str = SELF) -> list[Assertion]:
         """Checks of an object's public state: attributes, properties, length, items, text."""
         if not self._own(type(value)) and not self._own(getattr(type(value), "__base__", object)):
             return []
-        found: list[Check | None] = []
+        found: list[Assertion | None] = []
         if hasattr(type(value), "__len__"):
             found.append(self._simple_of(lambda: len(value), f"len({subject})"))
         if hasattr(type(value), "__iter__") and not hasattr(value, "__next__"):
@@ -71,50 +71,50 @@ class Observer:
         ]
         if any("__str__" in vars(cls) or "__repr__" in vars(cls) for cls in type(value).__mro__[:-1]):
             text = self._simple_of(lambda: str(value), subject)
-            found.append(Check("text", subject, text.expected) if text else None)
-        return [check for check in found if check is not None]
+            found.append(Assertion("text", subject, text.expected) if text else None)
+        return [assertion for assertion in found if assertion is not None]
 
     def _own(self, cls: type) -> bool:
         root = self._names.module.__name__.partition(".")[0]
         return getattr(cls, "__module__", "").partition(".")[0] == root
 
-    def _simple_of(self, read: Any, subject: str) -> Check | None:
+    def _simple_of(self, read: Any, subject: str) -> Assertion | None:
         try:
             value = read()
         except Exception:  # noqa: BLE001 - a property may raise anything
             return None
         return None if callable(value) else self._simple(value, subject)
 
-    def _simple(self, value: Any, subject: str) -> Check | None:
+    def _simple(self, value: Any, subject: str) -> Assertion | None:
         if value is None or value is True or value is False:
-            return Check("is", subject, repr(value))
+            return Assertion("is", subject, repr(value))
         if isinstance(value, float) and math.isnan(value):
-            return Check("nan", subject, "") if type(value) is float else None
+            return Assertion("nan", subject, "") if type(value) is float else None
         expected = self.express(value)
         if expected is None:
             return None
         if "nan" in expected and _holds_nan(value):
             return None
-        return Check("approx" if _inexact(value) else "equal", subject, expected)
+        return Assertion("approx" if _inexact(value) else "equal", subject, expected)
 
-    def _items(self, value: Any, subject: str) -> Check | None:
+    def _items(self, value: Any, subject: str) -> Assertion | None:
         items = list(itertools.islice(iter(value), HEAD + 1))
         expected = self.express(items) if len(items) <= HEAD and not _holds_nan(items) else None
-        return Check("list", subject, expected) if expected is not None else None
+        return Assertion("list", subject, expected) if expected is not None else None
 
-    def _of_iterator(self, value: Any) -> list[Check]:
+    def _of_iterator(self, value: Any) -> list[Assertion]:
         items = list(itertools.islice(value, HEAD + 1))
         how = "list" if len(items) <= HEAD else "head"
         expected = self.express(items[:HEAD])
-        return [Check(how, RESULT, expected)] if expected is not None and not _holds_nan(items) else []
+        return [Assertion(how, RESULT, expected)] if expected is not None and not _holds_nan(items) else []
 
-    def _of_context(self, value: Any) -> list[Check]:
+    def _of_context(self, value: Any) -> list[Assertion]:
         with value as entered:
             expected = self.express(entered)
             given = entered is not None
         if expected is None and not given:
             return []
-        return [Check("enter", RESULT, expected or "")]
+        return [Assertion("enter", RESULT, expected or "")]
 
 
 def _attributes(value: Any) -> list[str]:

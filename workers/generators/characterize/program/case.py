@@ -79,7 +79,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Check:
+class Assertion:
     """One observation: ``subject`` compared with ``expected``.
 
     ``how`` is ``equal``, ``is``, ``approx``, ``nan``, ``list`` (all it yields), ``head`` (the first
@@ -106,8 +106,8 @@ class Case:
     receiver: str = ""
     #: Calls made on the receiver before.
     history: tuple[Call, ...] = ()
-    checks: tuple[Check, ...] = ()
-    #: Exception it ends with, and a part of its message; no checks then.
+    assertions: tuple[Assertion, ...] = ()
+    #: Exception it ends with, and a part of its message; no assertions then.
     raises: str = ""
     message: str = ""
     #: What the names in it stand for: name -> import statement.
@@ -131,7 +131,7 @@ class Case:
         return replace(
             cls(data["target"], _call(data["call"]), data["receiver"]),
             history=tuple(_call(item) for item in data["history"]),
-            checks=tuple(Check(**item) for item in data["checks"]),
+            assertions=tuple(Assertion(**item) for item in data["assertions"]),
             raises=data["raises"],
             message=data["message"],
             imports=tuple((name, statement) for name, statement in data["imports"]),

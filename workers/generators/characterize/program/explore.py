@@ -13,7 +13,7 @@ from .mutate import Mutator, likely
 from .runner import Input, Run, Runner
 from .shrink import shrink
 from .source import snake
-from .targets import Target, Vector
+from .targets import CallableTarget, Vector
 from .tracer import lines_of
 
 #: Inputs without a find after which a target rests: with every line reached, and with some missing.
@@ -55,7 +55,7 @@ class Budget:
 class Search:
     """The search on one target."""
 
-    target: Target
+    target: CallableTarget
     proposals: Iterator[tuple[str, Vector]]
     features: set[tuple[int, int]] = field(default_factory=set)
     outcomes: set[tuple[object, ...]] = field(default_factory=set)
@@ -104,7 +104,7 @@ class Explorer:
         #: By label and template: a property and its setter share their label.
         self.searches: dict[str, Search] = {}
 
-    def resume(self, cases: list[Case], targets: list[Target]) -> None:
+    def resume(self, cases: list[Case], targets: list[CallableTarget]) -> None:
         """Take up what an earlier process of the same job had kept."""
         by_label = {target.label + target.template: target for target in targets}
         for case in cases:
@@ -117,10 +117,10 @@ class Explorer:
             self._about_to(plan.journal_entry())
             self._learn(plan, self._runner.run(plan), search)
 
-    def _search_of(self, target: Target) -> Search:
+    def _search_of(self, target: CallableTarget) -> Search:
         return self.searches.setdefault(target.label + target.template, Search(target, self._propose(target)))
 
-    def search(self, targets: list[Target], budget: Budget) -> None:
+    def search(self, targets: list[CallableTarget], budget: Budget) -> None:
         """Search until each target rests or the budget ends; those with lines still missing get twice the time."""
         live = [self._search_of(target) for target in targets]
         while live and budget.left():
@@ -200,7 +200,9 @@ class Explorer:
         budget.spent += _SLOW_COST if run.slow else 1
         return run
 
-    def _shrunk(self, plan: Input, run: Run, new: set[tuple[int, int]], target: Target, budget: Budget) -> Input:
+    def _shrunk(
+        self, plan: Input, run: Run, new: set[tuple[int, int]], target: CallableTarget, budget: Budget
+    ) -> Input:
         """A plainer input that reaches the same new places, or ends the same way."""
 
         def still(plainer: Input) -> bool:
@@ -213,10 +215,10 @@ class Explorer:
         return plan if self._from_seed(plan, target) else shrink(plan, still, plain)
 
     @staticmethod
-    def _from_seed(plan: Input, target: Target) -> bool:
+    def _from_seed(plan: Input, target: CallableTarget) -> bool:
         return not plan.history and target.vector(plan.call) in target.seeds
 
-    def _remember(self, target: Target, plan: Input, value: object) -> None:
+    def _remember(self, target: CallableTarget, plan: Input, value: object) -> None:
         """Calls that make instances of the module's classes are receivers for their methods."""
         if plan.history or plan.receiver or target.role == "method" or target.owner is None:
             return
@@ -224,7 +226,7 @@ class Explorer:
         if len(known) < _RECEIVERS:
             known.append(plan.call.source())
 
-    def changes(self, target: Target) -> bool:
+    def changes(self, target: CallableTarget) -> bool:
         """Whether a call of ``target`` was seen to change its receiver."""
         return target.label in self._runner.changing
 
@@ -239,7 +241,7 @@ class Explorer:
         """Classes that have instances."""
         return [cls for cls, made in self._receivers.items() if made]
 
-    def lend(self, target: Target) -> None:
+    def lend(self, target: CallableTarget) -> None:
         """Add instances of the module's classes to the pools of parameters that seem to want one."""
         for parameter in target.parameters:
             for cls in self.classes():
@@ -255,10 +257,10 @@ class Explorer:
                     parameter.pool[:0] = lent
 
     @staticmethod
-    def _takes_peer(target: Target, name: str) -> bool:
+    def _takes_peer(target: CallableTarget, name: str) -> bool:
         return name in {"other", "others", "operand0"} or target.template.startswith("{self} ")
 
-    def _propose(self, target: Target) -> Iterator[tuple[str, Vector]]:
+    def _propose(self, target: CallableTarget) -> Iterator[tuple[str, Vector]]:
         receivers = self.receivers(target.owner) if target.role == "method" and target.owner else [""]
         if not receivers:
             return
@@ -274,7 +276,7 @@ class Explorer:
         while target.parameters or len(receivers) > 1:
             yield self._vary(target, receivers, base)
 
-    def _vary(self, target: Target, receivers: list[str], base: Vector) -> tuple[str, Vector]:
+    def _vary(self, target: CallableTarget, receivers: list[str], base: Vector) -> tuple[str, Vector]:
         rng = self._rng
         if target.corpus and likely(rng, 0.7):
             # The latest finds are the ones nobody has tried to go on from.
@@ -287,7 +289,7 @@ class Explorer:
         ]
         return rng.choice(receivers), tuple(fresh)
 
-    def _vary_one(self, target: Target, index: int, source: str | None) -> str | None:
+    def _vary_one(self, target: CallableTarget, index: int, source: str | None) -> str | None:
         rng, parameter = self._rng, target.parameters[index]
         chance = 0.75 if len(target.parameters) == 1 else 0.45
         if source is None:

@@ -177,7 +177,7 @@ class Printed(io.TextIOWrapper):
     """Standard output as pytest's ``capsys`` gives it, of which the first part is kept."""
 
     def __init__(self) -> None:
-        super().__init__(_Bounded(), encoding="utf-8", newline="", write_through=True)
+        super().__init__(_BoundedBuffer(), encoding="utf-8", newline="", write_through=True)
 
     def getvalue(self) -> str:
         """What was printed."""
@@ -194,7 +194,7 @@ class Printed(io.TextIOWrapper):
         return self.buffer
 
 
-class _Bounded(io.BytesIO):
+class _BoundedBuffer(io.BytesIO):
     def write(self, data: Any) -> int:
         if self.tell() < _MAX_PRINTED:
             super().write(bytes(data)[:_MAX_PRINTED])

@@ -22,7 +22,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from . import clock_shift
-from .assertions import Observer
+from .assertions import AssertionBuilder
 from .call_graph import private_lines
 from .case import Case
 from .explore import Budget, Explorer
@@ -30,16 +30,16 @@ from .guard import Guard
 from .mutate import Mutator
 from .names import Names
 from .runner import Runner
-from .seed_inputs import Harvest
+from .seed_inputs import SeedInputs
 from .sequences import search_sequences
-from .targets import Target, discover
+from .targets import CallableTarget, discover
 from .tracer import all_codes, tracer_for
 from .verify import verify
 
 #: Seconds one call may take, and after which the process ends itself when even a signal does not stop a call.
 _CALL_S = 0.3
 _HANG_S = 2.0
-_HARVEST_S = 20.0
+_SEED_INPUTS_S = 20.0
 _JOURNAL_BYTES = 4096
 #: A host's name of up to so many letters may be in any text by chance.
 _SHORT_NAME = 5
@@ -151,21 +151,21 @@ def _explore(job: Job, folder: Path, names: Names, guard: Guard, journal: Journa
     file = Path(names.module.__file__ or "")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     rng = random.Random(job.seed)  # noqa: S311 - a search, not a secret
-    harvest = Harvest(names, tree, Path(job.project), Path(job.tests), job.seed)
+    seed_inputs = SeedInputs(names, tree, Path(job.project), Path(job.tests), job.seed)
     targets = [target for target in discover(names) if target.label not in job.skip_targets]
     private = private_lines(tree)
     for target in targets:
-        journal.note(f"harvest {target.label}", _HARVEST_S)
+        journal.note(f"seed inputs of {target.label}", _SEED_INPUTS_S)
         target.lines |= private.get(
             f"{target.label}.__init__" if target.role == "constructor" else target.label, frozenset()
         )
-        harvest.fill(target)
-    observer = Observer(names, _environment(job, folder))
+        seed_inputs.fill(target)
+    builder = AssertionBuilder(names, _environment(job, folder))
     runner = Runner(
         names,
         guard,
         tracer_for(str(file), codes),
-        observer,
+        builder,
         folder=_package_folder(names.module, file),
         seconds=_CALL_S,
     )
@@ -179,7 +179,7 @@ def _explore(job: Job, folder: Path, names: Names, guard: Guard, journal: Journa
                 out.write(json.dumps(case.to_json()) + "\n")
                 out.flush()
 
-        mutator = Mutator(rng, harvest.texts, harvest.numbers)
+        mutator = Mutator(rng, seed_inputs.texts, seed_inputs.numbers)
         explorer = Explorer(runner, mutator, rng, keep=keep, skip=frozenset(job.skip), about_to=journal.note)
         budget = Budget(job.executions, started + job.budget_s)
         explorer.resume(before, targets)
@@ -197,7 +197,7 @@ def _kept(file: Path) -> list[Case]:
     return [Case.from_json(json.loads(line)) for line in whole.splitlines()]
 
 
-def _search(explorer: Explorer, targets: list[Target], rng: random.Random, budget: Budget) -> None:
+def _search(explorer: Explorer, targets: list[CallableTarget], rng: random.Random, budget: Budget) -> None:
     """Constructors first, as methods need instances; then the rest; then sequences with what is left."""
     makers = [target for target in targets if target.role in {"constructor", "factory"}]
     others = [target for target in targets if target not in makers]
@@ -211,7 +211,7 @@ def _search(explorer: Explorer, targets: list[Target], rng: random.Random, budge
     search_sequences(explorer, targets, rng, budget)
 
 
-def _aimed(targets: list[Target], lines: list[int]) -> list[Target]:
+def _aimed(targets: list[CallableTarget], lines: list[int]) -> list[CallableTarget]:
     """Targets whose own lines are wanted, and those that make what these are called on; all where that is none."""
     wanted = set(lines)
     aimed = [target for target in targets if target.lines & wanted]

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
-from .assertions import Observer
-from .case import HEAD, RESULT, Call, Case, Check
+from .assertions import AssertionBuilder
+from .case import HEAD, RESULT, Assertion, Call, Case
 from .guard import Denied, Guard, TooSlow
 from .names import Names
 from .source import SAMPLE, statements
@@ -50,7 +50,7 @@ class Input:
         return " ; ".join([self.receiver, *(call.source("self") for call in (*self.history, self.call))])
 
     def journal_entry(self) -> str:
-        """Target and source, for whoever asks which input ended the process."""
+        """Target and source, to find out which input ended the process."""
         return f"{self.target}\t{self.source()}"
 
 
@@ -66,7 +66,7 @@ class Run:
     value: Any = None
     error: BaseException | None = None
     printed: str = ""
-    checks: list[Check] = field(default_factory=list)
+    assertions: list[Assertion] = field(default_factory=list)
     slow: bool = False
 
 
@@ -77,15 +77,15 @@ class Runner:
         names: The module's names.
         guard: Installed already.
         tracer: Sees the module's code.
-        observer: Makes checks of values.
+        builder: Makes assertions of values.
         folder: Where the package of the module is; exceptions raised there are deliberate.
         seconds: How long one input may take.
     """
 
     def __init__(
-        self, names: Names, guard: Guard, tracer: Tracer, observer: Observer, *, folder: Path, seconds: float
+        self, names: Names, guard: Guard, tracer: Tracer, builder: AssertionBuilder, *, folder: Path, seconds: float
     ) -> None:
-        self._names, self._guard, self._tracer, self._observer = names, guard, tracer, observer
+        self._names, self._guard, self._tracer, self._builder = names, guard, tracer, builder
         self._folder, self._seconds = str(folder), seconds
         self._state = ModuleState(names.module)
         self._codes: dict[tuple[str, str], CodeType] = {}
@@ -93,8 +93,8 @@ class Runner:
         #: Targets that were seen to change the object they are called on.
         self.changing: set[str] = set()
 
-    def run(self, plan: Input, look: Callable[[dict[str, Any], Any], list[Check]] | None = None) -> Run:
-        """Run ``plan``; ``look`` makes checks of the namespace and the result while the guard still stands."""
+    def run(self, plan: Input, look: Callable[[dict[str, Any], Any], list[Assertion]] | None = None) -> Run:
+        """Run ``plan``; ``look`` makes assertions of the namespace and the result while the guard still stands."""
         scope = dict(self._names.namespace)
         run = Run()
         text = plan.source()
@@ -132,7 +132,12 @@ class Runner:
         return folder
 
     def _execute(
-        self, plan: Input, scope: dict[str, Any], run: Run, look: Callable[..., list[Check]] | None, stage: list[str]
+        self,
+        plan: Input,
+        scope: dict[str, Any],
+        run: Run,
+        look: Callable[..., list[Assertion]] | None,
+        stage: list[str],
     ) -> None:
         if plan.receiver:
             scope["_self"] = eval(self._code(plan.receiver, "eval"), scope)  # noqa: S307 - inside the sandbox
@@ -151,7 +156,7 @@ class Runner:
             run.value = eval(self._code(source, "eval"), scope)  # noqa: S307 - inside the sandbox
         run.status = "value"
         if look is not None:
-            run.checks = look(scope, run.value)
+            run.assertions = look(scope, run.value)
         elif hasattr(run.value, "__next__"):
             run.value = list(itertools.islice(run.value, HEAD + 1))
 
@@ -204,51 +209,51 @@ class Runner:
         features = tuple(sorted(f"{a}:{b}" for a, b in run.features))
         if run.status == "raised" and run.error is not None:
             return self._with_imports(self._raised(case, run.error), features)
-        checks = run.checks
-        if run.printed and (not checks or run.value is None):
-            text = self._observer.express(run.printed) if len(run.printed) <= _MAX_OUTPUT else None
-            checks = [Check("prints", "", text)] if text else []
-        if not checks:
+        assertions = run.assertions
+        if run.printed and (not assertions or run.value is None):
+            text = self._builder.express(run.printed) if len(run.printed) <= _MAX_OUTPUT else None
+            assertions = [Assertion("prints", "", text)] if text else []
+        if not assertions:
             return None
-        return self._with_imports(dataclasses.replace(case, checks=tuple(checks)), features)
+        return self._with_imports(dataclasses.replace(case, assertions=tuple(assertions)), features)
 
-    def _state_before(self, plan: Input) -> dict[str, Check]:
+    def _state_before(self, plan: Input) -> dict[str, Assertion]:
         if not plan.receiver:
             return {}
-        found: list[Check] = []
+        found: list[Assertion] = []
         probe = Input(plan.target, Call("{self}"), plan.receiver, plan.history)
 
-        def look(scope: dict[str, Any], _value: Any) -> list[Check]:
-            found.extend(self._observer.of_state(scope["_self"]))
+        def look(scope: dict[str, Any], _value: Any) -> list[Assertion]:
+            found.extend(self._builder.of_state(scope["_self"]))
             return []
 
         self.run(probe, look)
-        return {check.subject + check.how: check for check in found}
+        return {assertion.subject + assertion.how: assertion for assertion in found}
 
-    def _look(self, plan: Input, scope: dict[str, Any], value: Any, before: dict[str, Check]) -> list[Check]:
-        checks = [] if plan.call.statement else self._observer.of_result(value, plan.call.source(plan.receiver))
+    def _look(self, plan: Input, scope: dict[str, Any], value: Any, before: dict[str, Assertion]) -> list[Assertion]:
+        assertions = [] if plan.call.statement else self._builder.of_result(value, plan.call.source(plan.receiver))
         changed = self._changed_arguments(plan, scope)
         if plan.receiver:
-            state = self._observer.of_state(scope["_self"])
-            moved = [check for check in state if before.get(check.subject + check.how) != check]
+            state = self._builder.of_state(scope["_self"])
+            moved = [assertion for assertion in state if before.get(assertion.subject + assertion.how) != assertion]
             if moved:
                 self.changing.add(plan.target)
             called = plan.call.statement or plan.call.template.endswith(")")
             changed += (moved[:3] if moved or value is not None else state[:1]) if called else []
-        silent = checks == [Check("is", RESULT, "None")]
-        return (changed if silent and changed else checks + changed) if changed else checks
+        silent = assertions == [Assertion("is", RESULT, "None")]
+        return (changed if silent and changed else assertions + changed) if changed else assertions
 
-    def _changed_arguments(self, plan: Input, scope: dict[str, Any]) -> list[Check]:
+    def _changed_arguments(self, plan: Input, scope: dict[str, Any]) -> list[Assertion]:
         changed = []
         for index, argument in enumerate(plan.call.arguments):
             if argument.style in {"*", "**"} or not isinstance(scope[f"_{index}"], (list, dict, set, bytearray)):
                 continue
-            now = self._observer.express(scope[f"_{index}"])
+            now = self._builder.express(scope[f"_{index}"])
             if now is None:
                 continue
             with contextlib.suppress(Exception):
-                if now != self._observer.express(eval(argument.source, dict(scope))):  # noqa: S307 - evaluated before
-                    changed.append(Check("equal", f"{{{argument.name}}}", now))
+                if now != self._builder.express(eval(argument.source, dict(scope))):  # noqa: S307 - evaluated before
+                    changed.append(Assertion("equal", f"{{{argument.name}}}", now))
         return changed
 
     def _raised(self, case: Case, error: BaseException) -> Case | None:
@@ -258,7 +263,7 @@ class Runner:
             return None
         lines = str(error).strip().splitlines()
         message = _short(lines[0]) if lines and self._deliberate_or_exit(error) else ""
-        unfit = _ADDRESS.search(message) or self._observer.express(message) is None
+        unfit = _ADDRESS.search(message) or self._builder.express(message) is None
         return dataclasses.replace(case, raises=name, message="" if unfit else message)
 
     def _deliberate_or_exit(self, error: BaseException) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 
 from . import examples, infer, strategies, values
 from .names import Names
-from .source_repr import literal
-from .targets import Parameter, Target, Vector
+from .source_repr import source_repr
+from .targets import CallableTarget, Parameter, Vector
 
 _MAX_CONSTANTS = 60
 _MAX_TEXT = 40
@@ -25,7 +25,7 @@ _MAX_PATTERN = 3000
 _HUGE = re.compile(r"-?\d{6,}|10\*\*\d+")
 
 
-class Harvest:
+class SeedInputs:
     """What the module, its documentation and its tests tell about inputs.
 
     Args:
@@ -48,7 +48,7 @@ class Harvest:
         self._examples = examples.by_name(written)
         self._matching = self._pattern_samples(tree)
 
-    def fill(self, target: Target) -> None:
+    def fill(self, target: CallableTarget) -> None:
         """Give a target its seeds, and each of its parameters a pool."""
         name = target.label.rpartition(".")[2]
         node = self._node_of(target)
@@ -64,7 +64,7 @@ class Harvest:
                 parameter.pool = list(values.ANY)
         target.seeds = [vector for vector in self._seeds(name, target) if vector is not None]
 
-    def _node_of(self, target: Target) -> ast.AST | None:
+    def _node_of(self, target: CallableTarget) -> ast.AST | None:
         label = f"{target.label}.__init__" if target.role == "constructor" else target.label
         return self._functions.get(label)
 
@@ -76,11 +76,11 @@ class Harvest:
             elif index < len(example.positional) and not parameter.variadic:
                 yield example.positional[index]
 
-    def _seeds(self, name: str, target: Target) -> Iterable[Vector | None]:
+    def _seeds(self, name: str, target: CallableTarget) -> Iterable[Vector | None]:
         for example in self._examples.get(name, ())[:40]:
             yield self._seed_vector(example, target)
 
-    def _seed_vector(self, example: examples.Example, target: Target) -> Vector | None:
+    def _seed_vector(self, example: examples.Example, target: CallableTarget) -> Vector | None:
         keywords, positional = dict(example.keywords), list(example.positional)
         vector: list[str | None] = []
         for parameter in target.parameters:
@@ -102,7 +102,7 @@ class Harvest:
         return tuple(vector) if complete and known else None
 
     def _typed(
-        self, parameter: Parameter, node: ast.AST | None, texts: list[str], numbers: list[int], target: Target
+        self, parameter: Parameter, node: ast.AST | None, texts: list[str], numbers: list[int], target: CallableTarget
     ) -> list[str]:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             return list(values.STARRED)
@@ -141,7 +141,7 @@ class Harvest:
     def _default(self, parameter: Parameter) -> list[str]:
         if parameter.default is inspect.Parameter.empty:
             return []
-        source = literal(parameter.default, self._names)
+        source = source_repr(parameter.default, self._names)
         return [source] if source is not None else []
 
     def _of_kind(self, kind: str, texts: list[str], numbers: list[int]) -> list[str]:
@@ -159,7 +159,7 @@ class Harvest:
         if kind.startswith("enum:"):
             cls = self._names.namespace.get(kind[5:])
             members = list(cls) if isinstance(cls, type) and issubclass(cls, enum.Enum) else []
-            return [source for member in members if (source := literal(member, self._names))]
+            return [source for member in members if (source := source_repr(member, self._names))]
         return values.of_kind(kind)
 
     def _pattern_samples(self, tree: ast.Module) -> list[str]:

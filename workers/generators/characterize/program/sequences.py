@@ -9,7 +9,7 @@ from .case import Call
 from .explore import Budget, Explorer, Search
 from .mutate import likely
 from .runner import Input
-from .targets import Target
+from .targets import CallableTarget
 
 #: Calls before the last one; short ones are the ones to read.
 _LENGTHS = (1, 1, 1, 2, 2, 3)
@@ -19,9 +19,9 @@ _EXTRAS = 2
 _NO_EXTRAS = 10**6
 
 
-def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Random, budget: Budget) -> None:
+def search_sequences(explorer: Explorer, targets: list[CallableTarget], rng: random.Random, budget: Budget) -> None:
     """Search sequences of calls on instances of each class that has methods."""
-    by_class: dict[type, list[Target]] = {}
+    by_class: dict[type, list[CallableTarget]] = {}
     for target in targets:
         if target.role == "method" and target.owner is not None:
             by_class.setdefault(target.owner, []).append(target)
@@ -30,7 +30,9 @@ def search_sequences(explorer: Explorer, targets: list[Target], rng: random.Rand
         _search_class(explorer, cls, methods, rng, budget.part(1 / (len(ready) - index)))
 
 
-def _search_class(explorer: Explorer, cls: type, methods: list[Target], rng: random.Random, budget: Budget) -> None:
+def _search_class(
+    explorer: Explorer, cls: type, methods: list[CallableTarget], rng: random.Random, budget: Budget
+) -> None:
     changing = [target for target in methods if explorer.changes(target)]
     searches = {
         target.label: explorer.searches.get(target.label + target.template, Search(target, iter(())))
@@ -52,7 +54,7 @@ def _search_class(explorer: Explorer, cls: type, methods: list[Target], rng: ran
 
 
 def _propose(
-    receivers: list[str], methods: list[Target], changing: list[Target], rng: random.Random
+    receivers: list[str], methods: list[CallableTarget], changing: list[CallableTarget], rng: random.Random
 ) -> Iterator[Input]:
     while True:
         history = tuple(_call(rng.choice(changing), rng) for _ in range(rng.choice(_LENGTHS)))
@@ -60,7 +62,7 @@ def _propose(
         yield Input(last.label, _call(last, rng), rng.choice(receivers), history)
 
 
-def _call(target: Target, rng: random.Random) -> Call:
+def _call(target: CallableTarget, rng: random.Random) -> Call:
     if target.corpus and likely(rng, 0.8):
         return target.call(rng.choice(target.corpus)[1])
     return target.call(tuple(rng.choice(p.pool) if p.required else None for p in target.parameters))

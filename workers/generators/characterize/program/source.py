@@ -7,7 +7,7 @@ import builtins
 import keyword
 import re
 
-from .case import HEAD, RESULT, SELF, Case, Check
+from .case import HEAD, RESULT, SELF, Assertion, Case
 
 #: Names a test needs for itself; no variable may take them.
 _TAKEN = {"expected", "tmp_path", "capsys", "sample", "pytest", "islice", *dir(builtins)}
@@ -29,26 +29,26 @@ def variable(name: str, taken: set[str]) -> str:
     return name
 
 
-def assertion(check: Check, subject: str) -> str:
-    """The statement that holds for a check with its subject written out."""
+def assert_statement(assertion: Assertion, subject: str) -> str:
+    """The statement that holds for an assertion with its subject written out."""
     tree = ast.parse(subject or "None", mode="eval").body
-    if check.how == "is" and isinstance(tree, ast.Compare) and check.expected in {"True", "False"}:
-        return _compared(subject, tree, holds=check.expected == "True")
-    if check.how in {"list", "head"} and subject.startswith("iter("):
+    if assertion.how == "is" and isinstance(tree, ast.Compare) and assertion.expected in {"True", "False"}:
+        return _compared(subject, tree, holds=assertion.expected == "True")
+    if assertion.how in {"list", "head"} and subject.startswith("iter("):
         subject = subject.removeprefix("iter(").removesuffix(")")
     if type(tree) in {ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Lambda}:
         subject = f"({subject})"
     return {
-        "equal": f"assert {subject} == {check.expected}",
-        "is": f"assert {subject} is {check.expected}",
-        "approx": f"assert {subject} == pytest.approx({check.expected})",
+        "equal": f"assert {subject} == {assertion.expected}",
+        "is": f"assert {subject} is {assertion.expected}",
+        "approx": f"assert {subject} == pytest.approx({assertion.expected})",
         "nan": f"assert math.isnan({subject})",
-        "list": f"assert list({subject}) == {check.expected}",
-        "head": f"assert list(islice({subject}, {HEAD})) == {check.expected}",
-        "text": f"assert str({subject}) == {check.expected}",
-        "type": f"assert isinstance({subject}, {check.expected})",
-        "prints": f"assert capsys.readouterr().out == {check.expected}",
-    }[check.how]
+        "list": f"assert list({subject}) == {assertion.expected}",
+        "head": f"assert list(islice({subject}, {HEAD})) == {assertion.expected}",
+        "text": f"assert str({subject}) == {assertion.expected}",
+        "type": f"assert isinstance({subject}, {assertion.expected})",
+        "prints": f"assert capsys.readouterr().out == {assertion.expected}",
+    }[assertion.how]
 
 
 def _compared(subject: str, tree: ast.Compare, *, holds: bool) -> str:
@@ -78,7 +78,7 @@ def statements(case: Case) -> list[str]:
     if case.raises:
         match = f", match={_match(case.message)}" if case.message else ""
         return [*lines, f"with pytest.raises({case.raises}{match}):", f"    {call}"]
-    return lines + _observe(case, call, receiver, bound)
+    return lines + _assertion_lines(case, call, receiver, bound)
 
 
 def _prepare(case: Case, names: set[str]) -> tuple[list[str], str]:
@@ -86,7 +86,7 @@ def _prepare(case: Case, names: set[str]) -> tuple[list[str], str]:
     lines = list(SAMPLE) if re.search(r"\bsample\b", mentioned) else []
     if not case.receiver:
         return lines, ""
-    about_self = any(SELF in check.subject for check in case.checks)
+    about_self = any(SELF in assertion.subject for assertion in case.assertions)
     simple = re.fullmatch(r"[\w.]+(\(.*\))?", case.receiver) and len(case.receiver) <= _INLINE_RECEIVER
     once = case.call.template.count(SELF) == 1 and not case.call.statement
     if simple and once and not case.history and not about_self and not case.raises:
@@ -99,7 +99,7 @@ def _prepare(case: Case, names: set[str]) -> tuple[list[str], str]:
 
 def _bound_arguments(case: Case, names: set[str]) -> dict[str, str]:
     """Arguments that are looked at after the call need a variable: name -> variable."""
-    watched = {check.subject for check in case.checks}
+    watched = {assertion.subject for assertion in case.assertions}
     bound = {}
     for argument in case.call.arguments:
         if f"{{{argument.name}}}" in watched:
@@ -107,33 +107,35 @@ def _bound_arguments(case: Case, names: set[str]) -> dict[str, str]:
     return bound
 
 
-def _observe(case: Case, call: str, receiver: str, bound: dict[str, str]) -> list[str]:
-    about_result = [check for check in case.checks if RESULT in check.subject]
-    others = [check for check in case.checks if RESULT not in check.subject]
-    entered = [check for check in about_result if check.how == "enter"]
+def _assertion_lines(case: Case, call: str, receiver: str, bound: dict[str, str]) -> list[str]:
+    about_result = [assertion for assertion in case.assertions if RESULT in assertion.subject]
+    others = [assertion for assertion in case.assertions if RESULT not in assertion.subject]
+    entered = [assertion for assertion in about_result if assertion.how == "enter"]
     if entered:
         return _enter(entered[0], call)
     lines = []
     if len(about_result) == 1 and about_result[0].subject.count(RESULT) == 1:
-        lines.append(assertion(about_result[0], about_result[0].subject.replace(RESULT, call)))
+        lines.append(assert_statement(about_result[0], about_result[0].subject.replace(RESULT, call)))
     elif about_result:
         lines.append(f"result = {call}")
-        lines += [assertion(check, check.subject.replace(RESULT, "result")) for check in about_result]
+        lines += [
+            assert_statement(assertion, assertion.subject.replace(RESULT, "result")) for assertion in about_result
+        ]
     else:
         lines.append(call)
-    for check in others:
-        subject = check.subject.replace(SELF, receiver)
+    for assertion in others:
+        subject = assertion.subject.replace(SELF, receiver)
         for name, var in bound.items():
             subject = subject.replace(f"{{{name}}}", var)
-        lines.append(assertion(check, subject))
+        lines.append(assert_statement(assertion, subject))
     return lines
 
 
-def _enter(check: Check, call: str) -> list[str]:
-    if not check.expected:
+def _enter(assertion: Assertion, call: str) -> list[str]:
+    if not assertion.expected:
         return [f"with {call} as value:", "    assert value is not None"]
-    how = "is" if check.expected in {"None", "True", "False"} else "equal"
-    return [f"with {call} as value:", f"    {assertion(Check(how, '', check.expected), 'value')}"]
+    how = "is" if assertion.expected in {"None", "True", "False"} else "equal"
+    return [f"with {call} as value:", f"    {assert_statement(Assertion(how, '', assertion.expected), 'value')}"]
 
 
 def _match(message: str) -> str:

@@ -42,7 +42,7 @@ class Unreadable(Exception):
     """The value has no expression."""
 
 
-def literal(value: Any, names: Names, environment: tuple[str, ...] = ()) -> str | None:
+def source_repr(value: Any, names: Names, environment: tuple[str, ...] = ()) -> str | None:
     """An expression for ``value``.
 
     Args:

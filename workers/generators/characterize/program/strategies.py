@@ -12,7 +12,7 @@ import hypothesis
 import hypothesis.strategies
 
 from .names import Names
-from .source_repr import literal
+from .source_repr import source_repr
 
 #: Longest value worth showing to a reader.
 _MAX_LENGTH = 60
@@ -32,7 +32,7 @@ def samples(strategy: Any, names: Names, seed: int, count: int = 20) -> list[str
     )
     @hypothesis.given(strategy)
     def draw(value: Any) -> None:
-        expression = literal(value, names)
+        expression = source_repr(value, names)
         if expression is not None and len(expression) <= _MAX_LENGTH:
             found[expression] = None
 

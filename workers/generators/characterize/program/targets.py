@@ -88,7 +88,7 @@ class Parameter:
 
 
 @dataclass
-class Target:
+class CallableTarget:
     """Something to call, and what is known of it so far."""
 
     label: str
@@ -139,10 +139,10 @@ class Target:
         return tuple(sources.get(parameter.name) for parameter in self.parameters)
 
 
-def discover(names: Names) -> list[Target]:
+def discover(names: Names) -> list[CallableTarget]:
     """The targets of a module, functions and constructors first, in the order of their names."""
     module = names.module
-    found: list[Target] = []
+    found: list[CallableTarget] = []
     for name in names.public():
         thing = getattr(module, name)
         if inspect.isclass(thing):
@@ -152,7 +152,7 @@ def discover(names: Names) -> list[Target]:
             template = f"{name}({{args}})"
             if asyncio.iscoroutinefunction(thing) or inspect.iscoroutinefunction(thing):
                 template = f"asyncio.run({template})"
-            found.append(Target(name, template, thing, _parameters(thing, 0), lines=_lines(thing)))
+            found.append(CallableTarget(name, template, thing, _parameters(thing, 0), lines=_lines(thing)))
     for name in {word for target in found for word in re.findall(r"\b[a-z]+(?=\.)", target.template)}:
         names.standard(name)
     return sorted(found, key=lambda target: ("constructor", "factory", "function", "method").index(target.role))
@@ -162,11 +162,13 @@ def _defined_in(thing: Any, module: str) -> bool:
     return getattr(thing, "__module__", None) == module or getattr(type(thing), "__module__", None) == module
 
 
-def _of_class(cls: type, name: str) -> Iterator[Target]:
+def _of_class(cls: type, name: str) -> Iterator[CallableTarget]:
     if not issubclass(cls, enum.Enum) and not inspect.isabstract(cls) and _worth_making(cls):
         initialiser = cls.__dict__.get("__init__") or cls.__dict__.get("__new__")
         lines = _lines(initialiser) | _lines(getattr(cls.__dict__.get("__new__"), "__func__", None))
-        yield Target(name, f"{name}({{args}})", cls, _parameters(cls, 0), owner=cls, role="constructor", lines=lines)
+        yield CallableTarget(
+            name, f"{name}({{args}})", cls, _parameters(cls, 0), owner=cls, role="constructor", lines=lines
+        )
     members = _members(cls)
     if issubclass(cls, BaseException):
         members = {k: v for k, v in members.items() if not k.startswith("__") or k == "__str__"}
@@ -188,7 +190,7 @@ def _members(cls: type) -> dict[str, Any]:
     return members
 
 
-def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Target]:
+def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[CallableTarget]:
     label = f"{name}.{attribute}"
     if attribute in OPERATORS and inspect.isfunction(member):
         yield from _of_operator(cls, label, member)
@@ -197,7 +199,9 @@ def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Ta
     elif isinstance(member, (staticmethod, classmethod)):
         bound = getattr(cls, attribute)
         template = f"{label}({{args}})"
-        yield Target(label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound))
+        yield CallableTarget(
+            label, template, bound, _parameters(bound, 0), owner=cls, role="factory", lines=_lines(bound)
+        )
     elif isinstance(member, property):
         yield from _of_property(cls, label, member)
     elif inspect.isroutine(member) and inspect.isfunction(inspect.unwrap(member)):
@@ -210,7 +214,7 @@ def _of_member(cls: type, name: str, attribute: str, member: Any) -> Iterator[Ta
         yield _method(cls, label, f"{{self}}.{attribute}", member.func, [])
 
 
-def _of_operator(cls: type, label: str, member: Any) -> Iterator[Target]:
+def _of_operator(cls: type, label: str, member: Any) -> Iterator[CallableTarget]:
     if inspect.unwrap(member).__code__.co_filename.startswith("<"):
         return  # made by a decorator such as dataclass
     template, statement = OPERATORS[label.rpartition(".")[2]]
@@ -218,7 +222,7 @@ def _of_operator(cls: type, label: str, member: Any) -> Iterator[Target]:
     yield _method(cls, label, template, member, parameters, statement=statement)
 
 
-def _of_property(cls: type, label: str, member: property) -> Iterator[Target]:
+def _of_property(cls: type, label: str, member: property) -> Iterator[CallableTarget]:
     template = f"{{self}}.{label.rpartition('.')[2]}"
     yield _method(cls, label, template, member.fget, [])
     if member.fset is not None:
@@ -227,8 +231,8 @@ def _of_property(cls: type, label: str, member: property) -> Iterator[Target]:
 
 def _method(
     cls: type, label: str, template: str, function: Any, parameters: list[Parameter], *, statement: bool = False
-) -> Target:
-    return Target(label, template, function, parameters, statement, cls, "method", _lines(function))
+) -> CallableTarget:
+    return CallableTarget(label, template, function, parameters, statement, cls, "method", _lines(function))
 
 
 def _operands(member: Any, template: str) -> list[Parameter]:
