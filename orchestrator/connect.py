@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def connected(slots: int | None = None) -> Iterator[TaskClient]:
+def connect(slots: int | None = None) -> Iterator[TaskClient]:
     """A client of the broker that is configured, or of the local stack, which is then started if need be.
 
     Raises:

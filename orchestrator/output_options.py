@@ -1,4 +1,4 @@
-"""What a person wants left of a run, and whether it can be."""
+"""What a run leaves with the person (reports, patches, a branch, changes), and whether it can."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tta_tasks.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputOptions:
     """What the person asked for."""
 
     repository: Path
@@ -20,13 +20,13 @@ class Wanted:
     apply: bool = False
 
 
-def check(wanted: Wanted) -> None:
-    """See before the work begins that its results can be left as wanted.
+def check(output_options: OutputOptions) -> None:
+    """See before the work begins that its results can be left as the options ask.
 
     Raises:
         UsageError: ``--branch`` outside a git repository, or a branch of that name exists.
     """
-    if wanted.branch is not None:
-        patches.check_branch(wanted.repository, wanted.branch)
-    if wanted.folder is not None and wanted.folder.exists() and not wanted.folder.is_dir():
-        raise UsageError(f"{wanted.folder} is not a folder.", "Name another one with --output.")
+    if output_options.branch is not None:
+        patches.check_branch(output_options.repository, output_options.branch)
+    if output_options.folder is not None and output_options.folder.exists() and not output_options.folder.is_dir():
+        raise UsageError(f"{output_options.folder} is not a folder.", "Name another one with --output.")

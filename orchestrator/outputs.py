@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.output_options import Wanted
+from orchestrator.output_options import OutputOptions
 from orchestrator.report import Report, build_report, write_reports
 from tta_tasks import patches
 from tta_tasks.models import CollectionResult, RunRecord, Status
@@ -28,8 +28,8 @@ class Outputs:
     paths: Mapping[str, Path | str]
 
 
-def write(record: RunRecord, store: ArtifactStore, wanted: Wanted) -> Outputs:
-    """Write reports and patches, and leave the changes where they are wanted.
+def write(record: RunRecord, store: ArtifactStore, output_options: OutputOptions) -> Outputs:
+    """Write reports and patches, and leave the changes where the options ask for them.
 
     Only a collection that held is committed or applied.
 
@@ -39,7 +39,7 @@ def write(record: RunRecord, store: ArtifactStore, wanted: Wanted) -> Outputs:
         OSError: The folder cannot be written.
     """
     report = build_report(record)
-    folder = wanted.folder or _folder(record.plan.id)
+    folder = output_options.folder or _folder(record.plan.id)
     paths: dict[str, Path | str] = dict(write_reports(report, record, folder))
     found: list[tuple[bytes, str]] = []
     result = next((task.result for task in record.tasks if isinstance(task.result, CollectionResult)), None)
@@ -54,18 +54,18 @@ def write(record: RunRecord, store: ArtifactStore, wanted: Wanted) -> Outputs:
                 (folder / name).write_bytes(data)
                 found.append((data, message))
         if result.status is Status.COMPLETED and found:
-            paths.update(_leave(found, record, wanted))
+            paths.update(_leave(found, record, output_options))
     return Outputs(report, paths)
 
 
-def _leave(found: list[tuple[bytes, str]], record: RunRecord, wanted: Wanted) -> dict[str, str]:
+def _leave(found: list[tuple[bytes, str]], record: RunRecord, output_options: OutputOptions) -> dict[str, str]:
     left: dict[str, str] = {}
-    if wanted.branch is not None:
-        commit = patches.commit_branch(wanted.repository, record.plan.commit, wanted.branch, found)
-        left["branch"] = f"{wanted.branch} ({commit[:10]})"
-    if wanted.apply:
-        patches.apply_to_worktree(wanted.repository, [data for data, _ in found])
-        left["applied to"] = str(wanted.repository.absolute())
+    if output_options.branch is not None:
+        commit = patches.commit_branch(output_options.repository, record.plan.commit, output_options.branch, found)
+        left["branch"] = f"{output_options.branch} ({commit[:10]})"
+    if output_options.apply:
+        patches.apply_to_worktree(output_options.repository, [data for data, _ in found])
+        left["applied to"] = str(output_options.repository.absolute())
     return left
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import canvas
-from orchestrator.connect import connected
+from orchestrator.connect import connect
 from orchestrator.prepare import Prepared, RunOptions, prepare
 from orchestrator.report import Report, build_report
 from tta_tasks import publishing, stack, tracing
@@ -214,7 +214,7 @@ class WorkflowOrchestrator:
     def _run(self, mode: Mode, on_update: Callable[[RunRecord], None]) -> WorkflowResult:
         limits = settings()
         prepared = prepare(self._spec_file, replace(self._options, mode=mode), limits)
-        with connected() as client:
+        with connect() as client:
             started = time.monotonic()
             run_id = submit(prepared, client)
             submission_ms = (time.monotonic() - started) * 1000

@@ -10,8 +10,8 @@ from types import FrameType
 from orchestrator import outputs
 from orchestrator.cli import faults
 from orchestrator.local import joining
-from orchestrator.output_options import Wanted
-from orchestrator.watch import View
+from orchestrator.output_options import OutputOptions
+from orchestrator.watch import RunView
 from tta_tasks import stack
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import TtaError
@@ -22,8 +22,8 @@ from tta_tasks.settings import Settings, settings
 POLL_S = 0.5
 
 
-def follow(client: TaskClient, run_id: str, view: View, wanted: Wanted | None = None) -> int:
-    """Show the run until it ends, then leave what is ``wanted``; answers the exit code.
+def follow(client: TaskClient, run_id: str, view: RunView, output_options: OutputOptions | None = None) -> int:
+    """Show the run until it ends, then leave what ``output_options`` ask for; answers the exit code.
 
     Who leaves with Ctrl-C leaves the run as it is: a fleet, or a stack that is kept, goes on with it; a local stack of
     its own stops and can resume it.
@@ -36,8 +36,8 @@ def follow(client: TaskClient, run_id: str, view: View, wanted: Wanted | None = 
         except KeyboardInterrupt:
             view.note(_parting(run_id))
             return faults.INTERRUPTED
-    if wanted is not None:
-        left = outputs.write(record, client.store, wanted)
+    if output_options is not None:
+        left = outputs.write(record, client.store, output_options)
         view.summary(left.report, left.paths)
     return code_of(record)
 

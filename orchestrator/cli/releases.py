@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli import faults
-from orchestrator.connect import connected
+from orchestrator.connect import connect
 from tta_tasks.client import TaskClient
 from tta_tasks.environments import Environments, rollback_candidates
 from tta_tasks.errors import UsageError
@@ -29,7 +29,7 @@ SHORT = 12
 @click.option("--json", "as_json", is_flag=True, help="One environment of a component a line.")
 def releases(environment: str | None, component: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
     """Say which releases ENVIRONMENT has seen, or all do: which is in use, when it came, and by which run."""
-    with connected():
+    with connect():
         known = _known(environment, component)
     if as_json:
         for record in known:
@@ -55,7 +55,7 @@ def rollback(environment: str, component: str | None, to: str | None) -> None:
 
     It is checked as a new one would be. It goes before all deployments that wait, and after the one that goes on.
     """
-    with connected() as client:
+    with connect() as client:
         record = _one(environment, component)
         release = _chosen(record, to)
         click.echo(f"{environment} {record.component.name}: back to {release[:SHORT]}", err=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from orchestrator.connect import connected
-from orchestrator.output_options import Wanted, check
+from orchestrator.connect import connect
+from orchestrator.output_options import OutputOptions, check
 from orchestrator.prepare import RunOptions, prepare
 from tta_tasks.errors import UsageError
 from tta_tasks.models import Mode, Priority, Target
@@ -79,16 +79,16 @@ def run(  # noqa: PLR0917 - one parameter an option
     The working tree is not touched unless --apply says so: results are patches beside the report.
     """
     prepared = prepare(spec, _options(repo, **planning), settings())
-    wanted = Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
-    check(wanted)
-    with connected(slots) as client:
+    output_options = OutputOptions(repository=repo, folder=output, branch=branch, apply=apply_)
+    check(output_options)
+    with connect(slots) as client:
         # Imported while the stack's worker starts.
         from orchestrator import workflow  # noqa: PLC0415
         from orchestrator.cli.following import follow  # noqa: PLC0415
         from orchestrator.watch import choose_view  # noqa: PLC0415
 
         run_id = workflow.submit(prepared, client)
-        code = follow(client, run_id, choose_view(as_json=as_json), wanted)
+        code = follow(client, run_id, choose_view(as_json=as_json), output_options)
     sys.exit(code)
 
 

@@ -12,10 +12,10 @@ from rich.table import Column, Table
 
 from orchestrator import outputs, workflow
 from orchestrator.cli.following import code_of, follow
-from orchestrator.connect import connected
-from orchestrator.output_options import Wanted, check
+from orchestrator.connect import connect
+from orchestrator.output_options import OutputOptions, check
 from orchestrator.report.wording import decided, how_to_decide, parked
-from orchestrator.sanitize import printable
+from orchestrator.sanitize import sanitize
 from orchestrator.watch import choose_view
 from tta_tasks.client import TaskClient
 from tta_tasks.errors import RecordMissing, UsageError
@@ -30,7 +30,7 @@ _REPO = click.option("--repo", type=click.Path(path_type=Path), default=Path(), 
 @_JSON
 def list_(limit: int, as_json: bool) -> None:  # noqa: FBT001
     """List the latest runs."""
-    with connected() as client:
+    with connect() as client:
         records = [record for run_id in client.ledger.runs(limit) if (record := _known(client, run_id)) is not None]
     if as_json:
         for record in records:
@@ -55,7 +55,7 @@ def list_(limit: int, as_json: bool) -> None:  # noqa: FBT001
 @_JSON
 def status(run: str, as_json: bool) -> None:  # noqa: FBT001
     """Say where RUN stands, without waiting."""
-    with connected() as client:
+    with connect() as client:
         record = client.ledger.run(run)
     if as_json:
         click.echo(_as_json(record))
@@ -67,7 +67,7 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
     Console().print(table)
     for task in record.tasks:
         if task.decision is not None:
-            click.echo(printable(f"{task.label}: {decided(task.decision)}"))
+            click.echo(sanitize(f"{task.label}: {decided(task.decision)}"))
         if how := how_to_decide(task):
             click.echo(f"{task.label}: {how}")
 
@@ -77,7 +77,7 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def watch(run: str, as_json: bool) -> None:  # noqa: FBT001
     """Look on while RUN is done, from its beginning or joined late. Ctrl-C leaves; the run goes on."""
-    with connected() as client:
+    with connect() as client:
         code = follow(client, run, choose_view(as_json=as_json))
     sys.exit(code)
 
@@ -90,13 +90,13 @@ def watch(run: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--output", type=click.Path(path_type=Path), help="Reports and patches.  [default: .tta/runs/ID]")
 def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path | None) -> None:  # noqa: FBT001
     """Fetch report and patches of RUN, which has ended or is parked."""
-    wanted = Wanted(repository=repo, folder=output, branch=branch, apply=apply_)
-    check(wanted)
-    with connected() as client:
+    output_options = OutputOptions(repository=repo, folder=output, branch=branch, apply=apply_)
+    check(output_options)
+    with connect() as client:
         record = client.ledger.run(run)
         if not record.status.terminal and record.status is not Status.PARKED:
             raise UsageError(f"Run {run} is {record.status}.", f"`tta watch {run}` looks on until its end.")
-        left = outputs.write(record, client.store, wanted)
+        left = outputs.write(record, client.store, output_options)
     choose_view().summary(left.report, left.paths)
     sys.exit(code_of(record))
 
@@ -105,7 +105,7 @@ def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path
 @click.argument("run")
 def cancel(run: str) -> None:
     """Stop RUN: what waits ends at once, what runs at its next sign of life."""
-    with connected() as client:
+    with connect() as client:
         client.cancel_run(run)
         record = client.ledger.run(run)
     left = [task.label for task in record.tasks if task.status is Status.RUNNING]
@@ -118,9 +118,9 @@ def cancel(run: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def resume(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
     """Continue RUN, which was interrupted; what was finished is not done again."""
-    with connected() as client:
+    with connect() as client:
         workflow.resume(client.ledger.run(run), client)
-        code = follow(client, run, choose_view(as_json=as_json), Wanted(repository=repo))
+        code = follow(client, run, choose_view(as_json=as_json), OutputOptions(repository=repo))
     sys.exit(code)
 
 
@@ -130,13 +130,13 @@ def resume(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def retry(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
     """Do RUN, which has ended, once more, as a new run; what was done is answered from the result cache."""
-    with connected() as client:
+    with connect() as client:
         record = client.ledger.run(run)
         if not record.status.terminal:
             raise UsageError(f"Run {run} is {record.status}.", f"`tta resume {run}` continues it.")
         plan, tasks = workflow.again(record)
         run_id = workflow.hand_in(plan, tasks, client)
-        code = follow(client, run_id, choose_view(as_json=as_json), Wanted(repository=repo))
+        code = follow(client, run_id, choose_view(as_json=as_json), OutputOptions(repository=repo))
     sys.exit(code)
 
 

@@ -70,7 +70,7 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
-    worker = Worker(state, broker, slots)
+    worker = WorkerProcess(state, broker, slots)
     try:
         broker.start()
         worker.start()
@@ -92,7 +92,7 @@ def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
         _shut_down(worker, broker)
 
 
-def _shut_down(worker: Worker, broker: Broker) -> None:
+def _shut_down(worker: WorkerProcess, broker: Broker) -> None:
     with _undisturbed():
         worker.stop()
         broker.stop()
@@ -115,7 +115,7 @@ def _mend(broker: Broker) -> None:
         broker.start()  # same port, same password, same data
 
 
-class Worker:
+class WorkerProcess:
     """The stack's one worker process: all queues, ``slots`` tasks at once."""
 
     def __init__(self, state: Path, broker: Broker, slots: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.report.wording import seconds
-from orchestrator.sanitize import printable
+from orchestrator.sanitize import sanitize
 from orchestrator.timeline import Span
 from tta_tasks.models import Stage
 
@@ -73,7 +73,7 @@ def draw(spans: Sequence[Span]) -> Chart:
 
 
 def _lane(span: Span, end: float) -> Lane:
-    return Lane(label=printable(span.label, 120), detail=seconds(span.duration_s), bars=(_bar(span, end),))
+    return Lane(label=sanitize(span.label, 120), detail=seconds(span.duration_s), bars=(_bar(span, end),))
 
 
 def _slots(spans: Sequence[Span], end: float) -> tuple[Lane, ...]:
@@ -110,7 +110,7 @@ def _bar(span: Span, end: float, *, wait: bool = True) -> Bar:
         x=x,
         width=max(percent(span.duration_s), _THINNEST),
         style=" ".join(filter(None, styles)),
-        title=printable(f"{span.label}: {', '.join(filter(None, facts))}", 400),
+        title=sanitize(f"{span.label}: {', '.join(filter(None, facts))}", 400),
     )
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from orchestrator.report import wording
 from orchestrator.report.chart import draw
 from orchestrator.report.model import Report
-from orchestrator.sanitize import printable_lines
+from orchestrator.sanitize import sanitize_lines
 
 
 def to_html(report: Report) -> str:
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     environment.filters.update(
-        seconds=wording.seconds, percent=wording.percent, reason=wording.reason, lines=printable_lines
+        seconds=wording.seconds, percent=wording.percent, reason=wording.reason, lines=sanitize_lines
     )
     environment.globals.update(
         counted=wording.counted, change=wording.change, usage=wording.usage, decided=wording.decided

@@ -12,13 +12,13 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from orchestrator.report.model import ModuleSummary, ReleaseSummary, Report, StageSummary
 from orchestrator.report.wording import change, counted
-from orchestrator.sanitize import printable, printable_lines
+from orchestrator.sanitize import sanitize, sanitize_lines
 from tta_tasks.models import Stage, Status
 
 
 def to_junit(report: Report) -> str:
     """Render ``report``."""
-    xml = JUnitXml(printable(f"{report.component.name} to {report.target}"))
+    xml = JUnitXml(sanitize(f"{report.component.name} to {report.target}"))
     for stage in report.stages:
         suite = TestSuite(stage.stage.value)
         suite.add_property("run", report.run_id)
@@ -53,14 +53,14 @@ def _case(
     output: str = "",
     duration_s: float = 0.0,
 ) -> TestCase:
-    case = TestCase(printable(name) or "unnamed", classname=f"tta.{stage.stage}", time=round(duration_s, 3))
+    case = TestCase(sanitize(name) or "unnamed", classname=f"tta.{stage.stage}", time=round(duration_s, 3))
     for kind, message in ((Failure, failed), (Error, error), (Skipped, skipped)):
         if message is not None:
-            result = kind(printable(message))
-            result.text = printable_lines(message)
+            result = kind(sanitize(message))
+            result.text = sanitize_lines(message)
             case.result += [result]
     if output:
-        case.system_out = printable_lines(output)
+        case.system_out = sanitize_lines(output)
     return case
 
 

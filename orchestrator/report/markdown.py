@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from orchestrator.report import wording
 from orchestrator.report.model import Report
-from orchestrator.sanitize import printable, printable_lines
+from orchestrator.sanitize import sanitize, sanitize_lines
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&!@$])")
 
@@ -48,12 +48,12 @@ def _environment() -> Environment:
 def _escaped(value: object) -> object:
     if isinstance(value, _Verbatim) or not isinstance(value, str):
         return value
-    return _MARKUP.sub(r"\\\1", printable(value))
+    return _MARKUP.sub(r"\\\1", sanitize(value))
 
 
 def _fenced(text: str) -> _Verbatim:
     """A code block that ``text`` cannot close."""
-    lines = printable_lines(text)
+    lines = sanitize_lines(text)
     longest = max((len(run) for run in re.findall(r"`+", lines)), default=0)
     fence = "`" * max(3, longest + 1)
     return _Verbatim(f"{fence}text\n{lines}\n{fence}")

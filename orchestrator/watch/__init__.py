@@ -16,10 +16,10 @@ from orchestrator.watch.live import LiveView
 from orchestrator.watch.summary import print_summary
 from tta_tasks.models import RunRecord
 
-__all__ = ["JsonView", "LiveView", "PlainView", "View", "choose_view", "print_summary"]
+__all__ = ["JsonView", "LiveView", "PlainView", "RunView", "choose_view", "print_summary"]
 
 
-class View(Protocol):
+class RunView(Protocol):
     """Shows a run. A context manager around the updates; the summary comes after."""
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class View(Protocol):
         """Show what came of it, and what was left where."""
 
 
-def choose_view(*, as_json: bool = False, stream: TextIO | None = None) -> View:
+def choose_view(*, as_json: bool = False, stream: TextIO | None = None) -> RunView:
     """The view that fits ``stream`` (standard output): live in a terminal, lines elsewhere, JSON if asked for."""
     stream = sys.stdout if stream is None else stream
     if as_json:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from orchestrator.report.model import Report
 from orchestrator.report.wording import how_to_decide
-from orchestrator.sanitize import printable
+from orchestrator.sanitize import sanitize
 from orchestrator.watch.changes import Change, changes, outcome
 from orchestrator.watch.style import spoken
 from orchestrator.watch.summary import print_summary
@@ -109,7 +109,7 @@ class JsonView:
 
     def note(self, message: str) -> None:
         """Say ``message`` where it does not get between the objects."""
-        sys.stderr.write(f"{printable(message)}\n")
+        sys.stderr.write(f"{sanitize(message)}\n")
 
     def summary(self, report: Report, files: Mapping[str, Path | str]) -> None:
         """Write the report."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.sanitize import printable
+from orchestrator.sanitize import sanitize
 from tta_tasks.models import Status
 
 _GLYPHS = {
@@ -36,7 +36,7 @@ def glyph(status: Status, console: Console) -> Text:
 
 def spoken(text: str, console: Console, limit: int = 500) -> str:
     """``text`` of others in one line, in characters that ``console`` can show."""
-    line = printable(text, limit)
+    line = sanitize(text, limit)
     if not console.options.ascii_only:
         return line
     for char, ascii_ in _ASCII.items():
