@@ -51,7 +51,7 @@ def content_key(*, stage: str, version: str, request: Mapping[str, object], inpu
     return key.hexdigest()
 
 
-class Usage(NamedTuple):
+class CacheUsage(NamedTuple):
     """What is kept."""
 
     results: int
@@ -92,7 +92,7 @@ class ResultCache:
             return None  # done again, it is overwritten
         return result if isinstance(result, dict) else None
 
-    def usage(self) -> Usage:
+    def usage(self) -> CacheUsage:
         """How much is kept.
 
         Raises:
@@ -104,7 +104,7 @@ class ResultCache:
                 for key in keys:
                     pipe.strlen(self._prefix + key.decode())
                 sizes = [size for size in pipe.execute() if size]  # those that have expired are empty
-        return Usage(len(sizes), sum(sizes))
+        return CacheUsage(len(sizes), sum(sizes))
 
     def clear(self) -> int:
         """Forget all results; answers how many.

@@ -66,7 +66,7 @@ def contribute(task: TaskRecord, module: Module, attempt: int, ledger: Ledger) -
     """Leave a patch as a generation does; another one at each attempt, so that it can be told whose was taken."""
     context = Context(task, ledger)
     name = f"test_{module.name}.py"
-    with tempdirs.folder(context.settings.cache / "work") as folder:
+    with tempdirs.create(context.settings.cache / "work") as folder:
         (before := folder / "before").mkdir()
         (after := folder / "after").mkdir()
         (after / name).write_text(f"# {task.id}, attempt {attempt}, process {os.getpid()}\n")
@@ -77,7 +77,7 @@ def contribute(task: TaskRecord, module: Module, attempt: int, ledger: Ledger) -
 def collect(task: TaskRecord, ledger: Ledger) -> CollectionResult:
     """Apply the patches that this task needs to an empty tree, and store it."""
     context = Context(task, ledger)
-    with tempdirs.folder(context.settings.cache / "work") as folder:
+    with tempdirs.create(context.settings.cache / "work") as folder:
         (tree := folder / "tree").mkdir()
         for result in context.results(task.request.needs):
             if isinstance(result, GenerationResult) and result.patch:

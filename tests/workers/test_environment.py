@@ -17,7 +17,7 @@ from filelock import FileLock
 from tta_tasks.errors import EnvironmentFailed
 from tta_tasks.models import Component
 from tta_tasks.protocols import Completed
-from workers.environment import Environment, prepare_environment, prune
+from workers.environment import VirtualEnvironment, prepare_environment, prune
 from workers.environment.installer import DECISIVE_LINES
 from workers.environment.interpreters import find_interpreter
 from workers.sandbox import detect_sandbox
@@ -44,14 +44,14 @@ def component(
     return Component(name="parts", root=root, import_root=import_root, modules=(), groups=groups, extras=extras)
 
 
-def prepare(project: Path, wanted: Component, cache: Path) -> Environment:
+def prepare(project: Path, wanted: Component, cache: Path) -> VirtualEnvironment:
     said: list[str] = []
     environment = prepare_environment(project, wanted, sandbox=detect_sandbox(), cache=cache, progress=said.append)
     assert set(environment.warnings) <= set(said)
     return environment
 
 
-def run(environment: Environment, program: str, *path: Path) -> Completed:
+def run(environment: VirtualEnvironment, program: str, *path: Path) -> Completed:
     cwd = path[0] if path else Path("/")
     env = {"PYTHONPATH": os.pathsep.join(map(str, path))}
     return detect_sandbox().run([environment.python, "-c", textwrap.dedent(program)], cwd=cwd, env=env)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tta_tasks.models import Component
 from tta_tasks.protocols import Workspace
-from workers.acceptance.formatting import in_own_style, unite
+from workers.acceptance.formatting import format_tests, merge_test_files
 from workers.sandbox import detect_sandbox
 
 FIRST = '''"""Tests of a."""
@@ -38,7 +38,7 @@ def test_g():
 
 def test_two_rounds_become_one_file() -> None:
     """One docstring, each import once, all tests, in order."""
-    united = unite(FIRST, SECOND)
+    united = merge_test_files(FIRST, SECOND)
     assert united is not None
     assert united.count("import pytest") == 1
     assert united.startswith('"""Tests of a."""')
@@ -55,13 +55,13 @@ def test_two_rounds_become_one_file() -> None:
 
 def test_same_names_stay_apart() -> None:
     """Two files that define the same name are not mixed: one would hide the other."""
-    assert unite(FIRST, FIRST) is None
+    assert merge_test_files(FIRST, FIRST) is None
     helper = textwrap.dedent("""
         VALUE = 1
         def test_other():
             assert VALUE
     """)
-    assert unite(helper, "VALUE = 2\n") is None
+    assert merge_test_files(helper, "VALUE = 2\n") is None
 
 
 def test_files_follow_the_repository_s_style(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_files_follow_the_repository_s_style(tmp_path: Path) -> None:
         scratch=tmp_path / "scratch",
     )
     source = 'import sys\nimport os\n\n\ndef test_a():\n    assert not os.sep != "/" or sys.path\n'
-    styled = in_own_style(work, {"tests/unit/test_a.py": source})["tests/unit/test_a.py"]
+    styled = format_tests(work, {"tests/unit/test_a.py": source})["tests/unit/test_a.py"]
     assert styled == (
         "# ruff: noqa: SIM202\nimport os\nimport sys\n\n\ndef test_a():\n    assert not os.sep != '/' or sys.path\n"
     )

@@ -219,10 +219,10 @@ def test_a_test_that_eats_memory_fails_alone(make: Make) -> None:
 
 
 def test_a_line_that_was_cut_off_costs_only_itself(make: Make) -> None:
-    """Whatever is written into the journal besides, the tests are counted."""
+    """Whatever is written into the event log besides, the tests are counted."""
     half = '{"event": "re'
-    journal = "pathlib.Path(sys.argv[1]).with_name('journal.jsonl')"
-    code = f"import pathlib, sys\n    with {journal}.open('a') as journal: print({half!r}, file=journal)"
+    log = "pathlib.Path(sys.argv[1]).with_name('events.jsonl')"
+    code = f"import pathlib, sys\n    with {log}.open('a') as log: print({half!r}, file=log)"
     report = run_suite(make(_around(code)))
     assert (report.passed, report.aborted) == (3, "")
 

@@ -16,7 +16,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from workers.sandbox import tempdirs
-with tempdirs.folder(Path(sys.argv[1])) as folder:
+with tempdirs.create(Path(sys.argv[1])) as folder:
     (folder / "file").touch()
     print(folder, flush=True)
     time.sleep(600)
@@ -34,7 +34,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_folder_is_gone_with_its_block(tmp_path: Path) -> None:
     """Neither it nor its lock is left, even where code has taken its own permissions away."""
-    with tempdirs.folder(tmp_path) as folder:
+    with tempdirs.create(tmp_path) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").touch()
         (folder / "sub").chmod(0)

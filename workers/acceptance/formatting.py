@@ -11,7 +11,7 @@ from tta_tasks.protocols import Workspace
 from workers.component import quality_tools
 
 
-def unite(first: str, second: str) -> str | None:
+def merge_test_files(first: str, second: str) -> str | None:
     """One test file out of two: the docstring of the first, the imports of both, then the tests of both.
 
     Returns:
@@ -24,7 +24,7 @@ def unite(first: str, second: str) -> str | None:
     return "\n\n".join(part for part in (one.docstring, "\n".join(imports), one.body, other.body) if part) + "\n"
 
 
-def in_own_style(workspace: Workspace, files: Mapping[str, str]) -> dict[str, str]:
+def format_tests(workspace: Workspace, files: Mapping[str, str]) -> dict[str, str]:
     """The files, fixed and formatted by ruff as the repository configures it.
 
     A rule that is broken all the same is switched off at the top of the file: a test that pins what the code does may

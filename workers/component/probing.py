@@ -114,7 +114,7 @@ def run_probe(
 
     Args:
         workspace: Where.
-        config: What; its ``journal`` and ``scratch`` are set here.
+        config: What; its ``event_log`` and ``scratch`` are set here.
         conditions: Under which circumstances.
         limits: Bounds of the whole run; without, those of the workspace.
 
@@ -126,8 +126,8 @@ def run_probe(
     home = Path(tempfile.mkdtemp(prefix="probe-", dir=workspace.scratch))
     try:
         shutil.copytree(Path(probe.__file__).parent, home / "tta_probe", ignore=shutil.ignore_patterns("__pycache__"))
-        journal, settings = home / "journal.jsonl", home / "config.json"
-        settings.write_text(replace(config, journal=str(journal), scratch=str(home)).dump(), encoding="utf-8")
+        event_log, settings = home / "events.jsonl", home / "config.json"
+        settings.write_text(replace(config, event_log=str(event_log), scratch=str(home)).dump(), encoding="utf-8")
         completed = workspace.run_python(
             "-m",
             "tta_probe",
@@ -140,15 +140,15 @@ def run_probe(
             },
             limits=limits,
         )
-        return _read(list(_events(journal)), completed, limits)
+        return _read(list(_events(event_log)), completed, limits)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _events(journal: Path) -> Iterable[dict[str, Any]]:
-    if not journal.exists():
+def _events(event_log: Path) -> Iterable[dict[str, Any]]:
+    if not event_log.exists():
         return
-    with journal.open(encoding="utf-8", errors="replace") as lines:
+    with event_log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             with contextlib.suppress(ValueError):  # cut off where its writer was killed
                 yield json.loads(line)

@@ -21,14 +21,14 @@ from workers.environment.declaration import read_declaration
 from workers.environment.interpreters import find_interpreter
 from workers.environment.pruning import prune, size
 
-__all__ = ["Environment", "prepare_environment", "prune"]
+__all__ = ["VirtualEnvironment", "prepare_environment", "prune"]
 
 #: Part of every key: change it when an environment would be made differently.
 FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Environment:
+class VirtualEnvironment:
     """A virtual environment that is ready to use."""
 
     #: Its interpreter.
@@ -46,7 +46,7 @@ class Environment:
 @tracing.step("environment")
 def prepare_environment(
     project: Path, component: Component, *, sandbox: Sandbox, cache: Path, progress: Callable[[str], None]
-) -> Environment:
+) -> VirtualEnvironment:
     """Make the environment of ``component``, or find the one made earlier. Safe to call side by side.
 
     Args:
@@ -77,7 +77,7 @@ def prepare_environment(
         progress(warning)
     if not cached:
         prune(cache, settings().cache_bytes)
-    return Environment(home / "venv" / "bin" / "python", interpreter.version, key, cached, told)
+    return VirtualEnvironment(home / "venv" / "bin" / "python", interpreter.version, key, cached, told)
 
 
 def _key(recipe: Recipe) -> str:

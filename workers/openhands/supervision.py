@@ -99,7 +99,7 @@ class Attempt:
         parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
         tempdirs.reap(parent)  # of workers that were killed
         handlers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
-        with tempdirs.folder(parent) as folder, RpcServer(folder / "rpc.sock", handlers).serving() as server:
+        with tempdirs.create(parent) as folder, RpcServer(folder / "rpc.sock", handlers).serving() as server:
             try:
                 done = self._started(server)
             finally:

@@ -36,7 +36,7 @@ class Config:
     #: Arguments of pytest.
     args: list[str]
     #: Where to write what happens.
-    journal: str = ""
+    event_log: str = ""
     #: Folder for whatever must not be in the tree.
     scratch: str = ""
     #: The component's modules, relative path -> absolute; empty: measure nothing.

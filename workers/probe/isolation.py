@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from .config import Config
+from .event_log import EventLog
 from .forks import adopt_orphans, fork
-from .journal import Journal
 from .leaks import State
 from .measure import Focus
 
@@ -18,8 +18,8 @@ from .measure import Focus
 class Isolation:
     """Pytest plugin: runs each collected test in its own fork, sees what it leaves and what it executes."""
 
-    def __init__(self, journal: Journal, config: Config, focus: Focus, before: Callable[[], None]) -> None:
-        self.journal = journal
+    def __init__(self, event_log: EventLog, config: Config, focus: Focus, before: Callable[[], None]) -> None:
+        self.event_log = event_log
         self.config = config
         self.focus = focus
         self.before = before
@@ -38,11 +38,11 @@ class Isolation:
     def _judge(self, item: pytest.Item) -> None:
         ending = fork(lambda _send: self._run(item), self.config.case_timeout_s)
         if ending.how == "timeout":
-            self.journal.write("ended", id=item.nodeid, outcome="hangs", message=self._too_long())
+            self.event_log.write("ended", id=item.nodeid, outcome="hangs", message=self._too_long())
         elif ending.how != "done":
-            self.journal.write("ended", id=item.nodeid, outcome="crashes", message=f"ended with {ending.how}")
+            self.event_log.write("ended", id=item.nodeid, outcome="crashes", message=f"ended with {ending.how}")
         if ending.processes_left:
-            self.journal.write("left", id=item.nodeid, kind="process", what="a process that still ran")
+            self.event_log.write("left", id=item.nodeid, kind="process", what="a process that still ran")
 
     def _state(self) -> State:
         return State(self.watch, [self.config.scratch], self.config.modules)
@@ -51,11 +51,11 @@ class Isolation:
         return f"did not end within {self.config.case_timeout_s:g} s"
 
     def _run(self, item: pytest.Item) -> None:
-        self.journal.adopt()
+        self.event_log.adopt()
         before = self._state()
         measurement = self.focus.begin()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         executed = self.focus.executed(measurement)
         for kind, what in before.left_by(self._state()):
-            self.journal.write("left", id=item.nodeid, kind=kind, what=what)
-        self.journal.write("executed", id=item.nodeid, **executed)
+            self.event_log.write("left", id=item.nodeid, kind=kind, what=what)
+        self.event_log.write("executed", id=item.nodeid, **executed)

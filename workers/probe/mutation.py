@@ -15,8 +15,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from .config import Mutation
+from .event_log import EventLog
 from .forks import Ending, fork
-from .journal import Journal
 from .mutants import Mutant, mutants
 
 #: A mutant's tests may take this many times as long as they usually do, and this much more.
@@ -29,8 +29,8 @@ _Functions = dict[CodeType, list[FunctionType]]
 class MutationLoop:
     """Pytest plugin: instead of running the tests once, runs those that reach a mutant, for each mutant."""
 
-    def __init__(self, journal: Journal, plan: Mutation) -> None:
-        self.journal = journal
+    def __init__(self, event_log: EventLog, plan: Mutation) -> None:
+        self.event_log = event_log
         self.plan = plan
 
     @pytest.hookimpl(tryfirst=True)
@@ -83,7 +83,7 @@ class MutationLoop:
         items = kept + spare
         ending = fork(work, self._limit(items))
         killers = [items[index].nodeid for index in _killers(ending, len(items))]
-        self.journal.write("mutant", line=mutant.line, operator=mutant.operator, killers=killers)
+        self.event_log.write("mutant", line=mutant.line, operator=mutant.operator, killers=killers)
 
 
 def _run(items: list[pytest.Item], send: Callable[[bytes], None], *, stop: bool, offset: int = 0) -> bool:

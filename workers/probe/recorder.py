@@ -1,4 +1,4 @@
-"""Tells the journal what pytest does."""
+"""Writes to the event log what pytest does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from .config import Config
-from .journal import Journal
+from .event_log import EventLog
 
 #: Characters of a failure's message that are kept: the end, where the reason is.
 MESSAGE = 2000
@@ -34,8 +34,8 @@ def shuffled(items: list[_Item], bucket: Callable[[_Item], str], seed: int) -> l
 class Recorder:
     """Pytest plugin: one event for each thing worth knowing."""
 
-    def __init__(self, journal: Journal, config: Config, switch: Callable[[str], None]) -> None:
-        self.journal = journal
+    def __init__(self, event_log: EventLog, config: Config, switch: Callable[[str], None]) -> None:
+        self.event_log = event_log
         self.config = config
         self.switch = switch
         self.positions: dict[str, int] = {}
@@ -43,12 +43,12 @@ class Recorder:
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Which file is being imported."""
         if isinstance(collector, pytest.File):
-            self.journal.write("collecting", id=collector.nodeid)
+            self.event_log.write("collecting", id=collector.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What cannot be collected."""
         if report.failed:
-            self.journal.write("collect-error", id=report.nodeid, message=report.longreprtext[-MESSAGE:])
+            self.event_log.write("collect-error", id=report.nodeid, message=report.longreprtext[-MESSAGE:])
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -64,7 +64,7 @@ class Recorder:
         for item in session.items:
             spec = getattr(item, "callspec", None)
             owner = getattr(item, "cls", None)
-            self.journal.write(
+            self.event_log.write(
                 "collected",
                 id=item.nodeid,
                 position=self.positions.get(item.nodeid, -1),
@@ -77,7 +77,7 @@ class Recorder:
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
         """Which test is running."""
-        self.journal.write("start", id=item.nodeid)
+        self.event_log.write("start", id=item.nodeid)
         self.switch(item.nodeid)
         yield
         self.switch("")
@@ -85,7 +85,7 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """How it went."""
         if report.when == "call" or not report.passed:
-            self.journal.write(
+            self.event_log.write(
                 "report",
                 id=report.nodeid,
                 when=report.when,
@@ -103,8 +103,8 @@ class Recorder:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Something ended the session."""
-        self.journal.write("interrupted", message=f"{excinfo.typename}: {excinfo.value}".rstrip(": "))
+        self.event_log.write("interrupted", message=f"{excinfo.typename}: {excinfo.value}".rstrip(": "))
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Pytest itself, or a plugin, broke."""
-        self.journal.write("interrupted", message=f"pytest broke: {str(excrepr)[-MESSAGE:]}")
+        self.event_log.write("interrupted", message=f"pytest broke: {str(excrepr)[-MESSAGE:]}")

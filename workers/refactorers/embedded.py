@@ -66,7 +66,7 @@ def _take(name: str, workspace: Workspace, verify: Callable[[], str]) -> Iterato
     if not after:
         yield RefactoringStep(name=name, outcome="nothing", detail=done.idle or "nothing to change")
         return
-    trial = _Trial(before, after, verify)
+    trial = _StepTrial(before, after, verify)
     kept, dropped = trial.run()
     if kept:
         yield RefactoringStep(name=name, outcome="kept", detail=_detail(done, kept), files=_names(workspace, kept))
@@ -75,7 +75,7 @@ def _take(name: str, workspace: Workspace, verify: Callable[[], str]) -> Iterato
 
 
 @dataclass
-class _Trial:
+class _StepTrial:
     """Which of a step's changes hold."""
 
     before: Mapping[Path, bytes]

@@ -25,7 +25,7 @@ RESERVED_IDS = 300
 
 
 @dataclass(frozen=True)
-class View:
+class FilesystemView:
     """What a command gets to see of the host."""
 
     #: Its own temporary folder.
@@ -41,7 +41,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """How the launcher is started."""
 
     argv: tuple[str, ...]
@@ -51,7 +51,7 @@ class Plan:
     temporary: str
 
 
-def bubblewrap(view: View) -> Plan:
+def bubblewrap(view: FilesystemView) -> LaunchPlan:
     """See ``MEANING``; the private view is made by bubblewrap."""
     # --die-with-parent takes the thread that starts bubblewrap for its parent: the one that supervises, so it may.
     argv = ["bwrap", "--die-with-parent", "--cap-drop", "ALL"]
@@ -71,10 +71,10 @@ def bubblewrap(view: View) -> Plan:
         argv += words if path.is_relative_to(PRIVATE) else []
     # Root is exempt from RLIMIT_NPROC; a process namespace around bubblewrap bounds its processes instead.
     around = _process_namespace(view) if os.getuid() == 0 else ()
-    return Plan(argv=(*around, *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
+    return LaunchPlan(argv=(*around, *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
 
 
-def namespaces(view: View) -> Plan:
+def namespaces(view: FilesystemView) -> LaunchPlan:
     """See ``MEANING``; the private view is made by the launcher."""
     extra = ["--keep-caps", "--mount", "--ipc", "--uts", *([] if view.network else ["--net"])]
     job: dict[str, object] = {
@@ -85,22 +85,22 @@ def namespaces(view: View) -> Plan:
         },
         "loopback": not view.network,
     }
-    return Plan(argv=(*_process_namespace(view, *extra), *LAUNCH), job=job, temporary=PRIVATE)
+    return LaunchPlan(argv=(*_process_namespace(view, *extra), *LAUNCH), job=job, temporary=PRIVATE)
 
 
-def landlock(view: View) -> Plan:
+def landlock(view: FilesystemView) -> LaunchPlan:
     """See ``MEANING``."""
     writable = [str(path) for path in (view.temporary, *view.writable)]
     rules = {"writable": writable, "network": view.network}
-    return Plan(argv=LAUNCH, job={"reaper": True, "landlock": rules}, temporary=str(view.temporary))
+    return LaunchPlan(argv=LAUNCH, job={"reaper": True, "landlock": rules}, temporary=str(view.temporary))
 
 
-def process_group(view: View) -> Plan:
+def process_group(view: FilesystemView) -> LaunchPlan:
     """See ``MEANING``."""
-    return Plan(argv=LAUNCH, job={"reaper": True}, temporary=str(view.temporary))
+    return LaunchPlan(argv=LAUNCH, job={"reaper": True}, temporary=str(view.temporary))
 
 
-def _process_namespace(view: View, *more: str) -> tuple[str, ...]:
+def _process_namespace(view: FilesystemView, *more: str) -> tuple[str, ...]:
     """What starts the following words as the first process of a namespace that ends with it."""
     unshare = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child")
     # Since Linux 6.14 each process namespace has a bound of its own.
@@ -113,7 +113,7 @@ def hidden() -> list[Path]:
     return [path for path in (Path(name).expanduser() for name in HIDDEN) if path.exists() and not path.is_symlink()]
 
 
-def mounts(view: View) -> list[tuple[Path, Path, bool]]:
+def mounts(view: FilesystemView) -> list[tuple[Path, Path, bool]]:
     """What to put into the view again, outer folders first: source, path, whether it may be written to."""
     replaced = [Path("/tmp"), *hidden()]  # noqa: S108 - replaced by a private one
     chosen = dict.fromkeys(view.writable, True)
@@ -126,7 +126,7 @@ def mounts(view: View) -> list[tuple[Path, Path, bool]]:
 
 
 #: Strongest first.
-LEVELS: dict[str, Callable[[View], Plan]] = {
+LEVELS: dict[str, Callable[[FilesystemView], LaunchPlan]] = {
     "bubblewrap": bubblewrap,
     "namespaces": namespaces,
     "landlock": landlock,

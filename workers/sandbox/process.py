@@ -15,7 +15,7 @@ from pathlib import Path
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
 from workers.sandbox import tempdirs
-from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, View
+from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, FilesystemView
 from workers.sandbox.supervisor import Supervisor, Tail
 
 #: The programs of ours that run in there; commands name only the one they begin with.
@@ -97,8 +97,8 @@ class ProcessSandbox:
             raise SandboxError(f"The sandbox is to open {absent[0]} to a command, but there is no such path.")
         command = tuple(map(str, argv))
         started = time.monotonic()
-        with tempdirs.folder(_folders()) as temporary:
-            view = View(
+        with tempdirs.create(_folders()) as temporary:
+            view = FilesystemView(
                 temporary=temporary,
                 writable=tuple(map(_absolute, writable)),
                 readable=tuple(_named(command, cwd, env or {}, network=network)),

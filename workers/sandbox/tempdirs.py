@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def folder(parent: Path) -> Iterator[Path]:
+def create(parent: Path) -> Iterator[Path]:
     """A new folder below ``parent``, removed at the end of the block.
 
     A lock file beside it is held meanwhile; the kernel frees it when the process dies, and :func:`reap` sees that.

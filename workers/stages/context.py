@@ -98,7 +98,7 @@ class Context:
     @contextlib.contextmanager
     def tree(self, digest: str) -> Iterator[Path]:
         """A throwaway checkout of a snapshot; gone with everything beside it when the block ends."""
-        with tempdirs.folder(self.settings.cache / "work") as folder:
+        with tempdirs.create(self.settings.cache / "work") as folder:
             self.progress("checking out")
             root = folder / "tree"
             self.snapshots.checkout(digest, root)

@@ -22,7 +22,7 @@ from tta_tasks.models import (
 )
 from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Workspace
 from workers.acceptance import AcceptanceResult, accept
-from workers.acceptance.formatting import in_own_style, unite
+from workers.acceptance.formatting import format_tests, merge_test_files
 from workers.acceptance.placement import place_tests
 from workers.component.suite import run_suite
 from workers.stages.context import Context
@@ -197,7 +197,7 @@ class _Search:
         files = dict(self.best.files) if self.best else {}
         for new in candidates:
             older = next((path for path in files if _stem(path) == _stem(new.path)), None)
-            united = unite(files[older], new.source) if older is not None else None
+            united = merge_test_files(files[older], new.source) if older is not None else None
             if older is not None and united is not None:
                 files[older] = united
                 self._criteria[older] = {**self._criteria.get(older, {}), **new.criteria}
@@ -208,7 +208,7 @@ class _Search:
 
 def _result(search: _Search, context: Context) -> GenerationResult:
     request, best = search.request, search.best
-    files = in_own_style(search.workspace, best.files) if best and best.files else {}
+    files = format_tests(search.workspace, best.files) if best and best.files else {}
     root = PurePosixPath(request.component.root)
     placed = {(root / path).as_posix(): source for path, source in files.items()}
     failed = bool(search.errors) and not search.contributors

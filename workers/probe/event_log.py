@@ -6,7 +6,7 @@ import json
 import os
 
 
-class Journal:
+class EventLog:
     """Appends events to a file.
 
     Only the process that owns it writes: a test that forks and lets its child run on would tell everything twice.
