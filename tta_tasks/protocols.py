@@ -108,7 +108,7 @@ class Completed:
 
 
 class Sandbox(Protocol):
-    """The one door for code that is not ours."""
+    """Runs all code that is not ours."""
 
     @property
     def level(self) -> str:

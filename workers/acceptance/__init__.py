@@ -1,7 +1,7 @@
 """Acceptance: judges every generated test the same way, whoever wrote it, and keeps what earns its place.
 
 A test is read (:mod:`~workers.acceptance.static`), run alone in a process of its own, run together with all others and
-the component's own under other orders, hash seeds and time zones, and weighed: it stays if it raises coverage, or
+the component's own under other orders, hash seeds and time zones, and selected: it stays if it raises coverage, or
 notices a fault that nothing else notices. What remains is cut to the fewest tests and run once more as it will be
 written. The workspace is left as it was found.
 """

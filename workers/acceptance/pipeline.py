@@ -39,7 +39,7 @@ def judge(
     seed: int,
     mutation_budget_s: float,
 ) -> Verdict:
-    """Read, run and weigh ``proposed``, and run what remains once more as it will be written."""
+    """Read, run and select from ``proposed``, and run what remains once more as it will be written."""
     rejected: list[RejectedTest] = []
     drafts = read(runner.workspace, runner.module, proposed, rejected)
     candidates = Candidates({draft.path: draft for draft in drafts}, runner.path_of, rejected)

@@ -18,7 +18,7 @@ from workers.component.probing import (
     RunConditions,
     run_probe,
 )
-from workers.probe.config import Config, Mutation
+from workers.probe.config import Mutation, ProbeConfig
 
 #: Seconds a single generated test may take.
 CASE_TIMEOUT_S = 10.0
@@ -55,7 +55,7 @@ class TestRunner:
 
     def alone(self, files: Mapping[str, str]) -> CandidateRun:
         """Each test in a process of its own, watched for what it leaves and what it executes."""
-        config = Config(
+        config = ProbeConfig(
             mode="isolate",
             args=sorted(files),
             measure=self._measured(),
@@ -74,7 +74,7 @@ class TestRunner:
         suite_paths: Collection[str] = (),
     ) -> CandidateRun:
         """All in one process, or all tests in the folders ``suite_paths``; measures the module test by test."""
-        config = Config(
+        config = ProbeConfig(
             mode="suite",
             args=_arguments(files, suite_paths),
             measure=self._measured(),
@@ -88,7 +88,9 @@ class TestRunner:
         self, files: Mapping[str, str], without: Collection[str], suite_paths: Collection[str], plan: Mutation
     ) -> tuple[MutantRun, ...]:
         """Which tests notice which faults."""
-        config = Config(mode="mutate", args=_arguments(files, suite_paths), deselect=sorted(without), mutation=plan)
+        config = ProbeConfig(
+            mode="mutate", args=_arguments(files, suite_paths), deselect=sorted(without), mutation=plan
+        )
         return self._run(files, config).probed.mutants
 
     def path_of(self, case: CollectedTest) -> str:
@@ -99,7 +101,7 @@ class TestRunner:
         return {self.module.path: str(self.module_file)}
 
     def _run(
-        self, files: Mapping[str, str], config: Config, conditions: RunConditions = DEFAULT_CONDITIONS
+        self, files: Mapping[str, str], config: ProbeConfig, conditions: RunConditions = DEFAULT_CONDITIONS
     ) -> CandidateRun:
         self.guard.restore()
         for name, source in files.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 from tta_tasks.protocols import Completed, Limits, Workspace
 from workers import probe
-from workers.probe.config import Config
+from workers.probe.config import ProbeConfig
 
 #: Shells and ``unshare`` report a child's death by signal as this much more than the signal.
 _SIGNAL_STATUS = 128
@@ -108,7 +108,10 @@ class ProbeResult:
 
 
 def run_probe(
-    workspace: Workspace, config: Config, conditions: RunConditions = DEFAULT_CONDITIONS, limits: Limits | None = None
+    workspace: Workspace,
+    config: ProbeConfig,
+    conditions: RunConditions = DEFAULT_CONDITIONS,
+    limits: Limits | None = None,
 ) -> ProbeResult:
     """Run pytest as ``config`` says.
 

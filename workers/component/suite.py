@@ -15,7 +15,7 @@ from tta_tasks import tracing
 from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
 from tta_tasks.protocols import Limits, Workspace
 from workers.component.probing import DEFAULT_CONDITIONS, CollectedTest, ProbeResult, RunConditions, run_probe
-from workers.probe.config import Config
+from workers.probe.config import ProbeConfig
 
 #: Failures that are told; the rest is counted.
 MOST_FAILURES = 50
@@ -77,7 +77,7 @@ def observe_suite(
     deselect: Sequence[str] = (),
 ) -> SuiteRun:
     """As :func:`run_suite`, with the single tests and, on demand, what each executed."""
-    config = Config(
+    config = ProbeConfig(
         mode="suite",
         args=_arguments(workspace, paths),
         deselect=list(deselect),

@@ -45,7 +45,7 @@ SHOWN = 160
 
 
 def call_worker(op: str, **fields: object) -> dict[str, Any]:
-    """Ask the worker something; one connection a question."""
+    """Send the worker a request and return its reply; one connection each."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE_S)
         _connect(connection, Path(os.environ[SOCKET]))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .config import Config
+from .config import ProbeConfig
 from .event_log import EventLog
 from .isolation import Isolation
 from .measure import Focus, Measurement
@@ -18,7 +18,7 @@ from .recorder import Recorder
 
 def main(config_path: str) -> int:
     """Run pytest as asked for, and say how it went."""
-    config = Config.load(config_path)
+    config = ProbeConfig.load(config_path)
     event_log = EventLog(config.event_log)
     # Before pytest: its plugins may import the component.
     measurement = Measurement(config.measure)
@@ -34,7 +34,7 @@ def main(config_path: str) -> int:
     return 0
 
 
-def _pytest(config: Config, event_log: EventLog, measurement: Measurement) -> int:
+def _pytest(config: ProbeConfig, event_log: EventLog, measurement: Measurement) -> int:
     switch = measurement.switch if config.contexts else _nothing
     plugins: list[object] = [AbsorbOptions(), Recorder(event_log, config, switch)]
     if config.mode == "isolate":
@@ -44,7 +44,7 @@ def _pytest(config: Config, event_log: EventLog, measurement: Measurement) -> in
     return int(pytest.main([*calming_arguments(config.scratch), *config.args], plugins=plugins))
 
 
-def _isolation(config: Config, event_log: EventLog, measurement: Measurement) -> object:
+def _isolation(config: ProbeConfig, event_log: EventLog, measurement: Measurement) -> object:
     focus = Focus(config.focus, measurement.options)
 
     def imported() -> None:

@@ -28,7 +28,7 @@ class Mutation:
 
 
 @dataclass
-class Config:
+class ProbeConfig:
     """One run of pytest."""
 
     #: ``suite``: all tests in one process. ``isolate``: each in a fork of its own. ``mutate``: a fork for each mutant.
@@ -62,7 +62,7 @@ class Config:
         return json.dumps(asdict(self))
 
     @classmethod
-    def load(cls, path: str) -> Config:
+    def load(cls, path: str) -> ProbeConfig:
         """Read what :meth:`dump` wrote."""
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
         mutation = fields.pop("mutation")

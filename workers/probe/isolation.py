@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from .config import Config
+from .config import ProbeConfig
 from .event_log import EventLog
 from .forks import adopt_orphans, fork
-from .leaks import State
+from .leaks import ProcessState
 from .measure import Focus
 
 
 class Isolation:
     """Pytest plugin: runs each collected test in its own fork, sees what it leaves and what it executes."""
 
-    def __init__(self, event_log: EventLog, config: Config, focus: Focus, before: Callable[[], None]) -> None:
+    def __init__(self, event_log: EventLog, config: ProbeConfig, focus: Focus, before: Callable[[], None]) -> None:
         self.event_log = event_log
         self.config = config
         self.focus = focus
@@ -44,8 +44,8 @@ class Isolation:
         if ending.processes_left:
             self.event_log.write("left", id=item.nodeid, kind="process", what="a process that still ran")
 
-    def _state(self) -> State:
-        return State(self.watch, [self.config.scratch], self.config.modules)
+    def _state(self) -> ProcessState:
+        return ProcessState(self.watch, [self.config.scratch], self.config.modules)
 
     def _too_long(self) -> str:
         return f"did not end within {self.config.case_timeout_s:g} s"

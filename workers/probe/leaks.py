@@ -142,7 +142,7 @@ class Fingerprint:
         }
 
 
-class State:
+class ProcessState:
     """Everything that a test should find again as it was."""
 
     def __init__(self, folders: list[str], without: list[str], modules: list[str]) -> None:
@@ -154,7 +154,7 @@ class State:
             name: Fingerprint(names).namespace(vars(sys.modules[name])) for name in modules if name in sys.modules
         }
 
-    def left_by(self, later: State) -> list[tuple[str, str]]:
+    def left_by(self, later: ProcessState) -> list[tuple[str, str]]:
         """What differs in ``later``: (kind, what)."""
         left = [("file", path) for path in _differing(self.files, later.files)]
         # A folder's own entry says nothing that its files do not, unless it is new or gone.

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from .config import Config
+from .config import ProbeConfig
 from .event_log import EventLog
 
 #: Characters of a failure's message that are kept: the end, where the reason is.
@@ -34,7 +34,7 @@ def shuffled(items: list[_Item], bucket: Callable[[_Item], str], seed: int) -> l
 class Recorder:
     """Pytest plugin: one event for each thing worth knowing."""
 
-    def __init__(self, event_log: EventLog, config: Config, switch: Callable[[str], None]) -> None:
+    def __init__(self, event_log: EventLog, config: ProbeConfig, switch: Callable[[str], None]) -> None:
         self.event_log = event_log
         self.config = config
         self.switch = switch

@@ -1,4 +1,4 @@
-"""The one door for code that is not ours: a component's tests, generated code, engines, agents, build steps."""
+"""Runs all code that is not ours: a component's tests, generated code, engines, agents, build steps."""
 
 from workers.sandbox.levels import LEVELS, PYTHON
 from workers.sandbox.process import ProcessSandbox, detect_sandbox, reap

@@ -25,7 +25,7 @@ PROGRESS_EVERY_S = 0.2
 
 @dataclass
 class Context:
-    """One task's surroundings."""
+    """What a stage works with on one task."""
 
     task: TaskRecord
     ledger: Ledger
@@ -57,7 +57,7 @@ class Context:
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        """The one door for code that is not ours."""
+        """Runs all code that is not ours."""
         return detect_sandbox()
 
     def results(self, task_ids: Iterable[str]) -> tuple[Result, ...]:
