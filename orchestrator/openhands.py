@@ -19,8 +19,6 @@ from orchestrator.planner import find_component
 from tta_tasks.client import AsyncTaskClient
 from tta_tasks.errors import ComponentError, RecordMissing, TtaError
 from tta_tasks.models import Component, GenerationRequest, GenerationResult, Module, Priority, Status, TaskRecord
-from tta_tasks.settings import settings
-from tta_tasks.snapshot import Snapshot, take
 
 DEFAULT_TIMEOUT_S = 300.0
 
@@ -49,7 +47,8 @@ class OpenHandsTestGenerator:
         self._repository = repository
         self._default_timeout_s = default_timeout_seconds
         self._engine = engine
-        self._snapshot: Snapshot | None = None
+        #: Its digest, once it is stored.
+        self._snapshot: str | None = None
 
     @classmethod
     def from_env(cls, repository: Path = Path(), *, engine: str = "auto") -> Self:
@@ -86,7 +85,18 @@ class OpenHandsTestGenerator:
             QueueFull: Too many tasks wait already.
             BrokerUnavailable: The broker does not answer.
         """
-        request = await asyncio.to_thread(self._request, module_path, output_path, coverage_threshold)
+        component, module = await asyncio.to_thread(_locate, self._repository, module_path)
+        if self._snapshot is None:
+            self._snapshot = await self._client.store_snapshot(self._repository)
+        root = PurePosixPath(component.root)
+        request = GenerationRequest(
+            snapshot=self._snapshot,
+            component=component.model_copy(update={"modules": (module,)}),
+            module=module,
+            engine=self._engine,
+            coverage_threshold=coverage_threshold,
+            output_path=None if output_path is None else PurePosixPath(output_path).relative_to(root).as_posix(),
+        )
         return await self._client.submit(request, priority=Priority.HIGH)
 
     async def get_test_generation_results(
@@ -162,24 +172,6 @@ class OpenHandsTestGenerator:
         task_id = await self.submit_test_generation_task(module_path, output_path, coverage_threshold)
         return await self.get_test_generation_results(task_id, timeout)
 
-    def _request(self, module_path: str, output_path: str | None, coverage_threshold: int) -> GenerationRequest:
-        component, module = _locate(self._repository, module_path)
-        if self._snapshot is None:
-            limits = settings()
-            self._snapshot = take(
-                self._repository, max_bytes=limits.max_snapshot_bytes, max_files=limits.max_snapshot_files
-            )
-            self._client.sync.store.put(self._snapshot.data)
-        root = PurePosixPath(component.root)
-        return GenerationRequest(
-            snapshot=self._snapshot.digest,
-            component=component.model_copy(update={"modules": (module,)}),
-            module=module,
-            engine=self._engine,
-            coverage_threshold=coverage_threshold,
-            output_path=None if output_path is None else PurePosixPath(output_path).relative_to(root).as_posix(),
-        )
-
 
 @dataclass(frozen=True)
 class OpenHandsStageResult:
@@ -239,7 +231,7 @@ class OpenHandsTestGenerationStage:
         results: dict[str, dict[str, Any]] = {}
         errors: dict[str, str] = {}
         async with self._opened() as generator:
-            for path in self._module_paths():
+            for path in await asyncio.to_thread(self._module_paths):
                 try:
                     results[path] = await generator.generate_tests(
                         path, coverage_threshold=self._threshold, timeout=self._timeout_s
@@ -280,7 +272,7 @@ class AsyncOpenHandsTestGenerationStage(OpenHandsTestGenerationStage):
         generator = self._opened()
         return {
             path: await generator.submit_test_generation_task(path, coverage_threshold=self._threshold)
-            for path in (self._module_paths() if module_paths is None else module_paths)
+            for path in (await asyncio.to_thread(self._module_paths) if module_paths is None else module_paths)
         }
 
     async def collect_results(self, submitted_tasks: Mapping[str, str]) -> AsyncOpenHandsStageResult:

@@ -7,6 +7,7 @@ command line uses the same steps one by one.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ def submit(prepared: Prepared, client: TaskClient) -> str:
     """
     plan = prepared.plan
     with tracing.submission(plan.id, plan.component.name, **{"tta.target": plan.target.value}):
-        client.store.put(prepared.snapshot.data)
+        client.store_snapshot(prepared.snapshot)
         return hand_in(plan, prepared.tasks, client)
 
 
@@ -205,11 +206,23 @@ class WorkflowOrchestrator:
     async def run_async_with_parallel_openhands(self) -> WorkflowResult:
         """Generate tests beside the refactoring, and wait for the end without blocking the event loop.
 
+        When the awaiting task is cancelled, the run goes on; its thread ends within ``poll_interval_seconds``.
+
         Raises:
             TtaError: The run cannot be planned or handed in.
             TimeoutError: It took longer than ``timeout_seconds``; it was cancelled.
         """
-        return await asyncio.to_thread(self._run, Mode.ASYNC, lambda _record: None)
+        given_up = threading.Event()
+
+        def check(_record: RunRecord) -> None:
+            if given_up.is_set():
+                raise asyncio.CancelledError
+
+        try:
+            return await asyncio.to_thread(self._run, Mode.ASYNC, check)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
 
     def _run(self, mode: Mode, on_update: Callable[[RunRecord], None]) -> WorkflowResult:
         limits = settings()

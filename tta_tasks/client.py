@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import aclosing
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from celery.canvas import Signature
 
@@ -27,8 +29,11 @@ from tta_tasks.order import predecessors
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.requests import failed, record_of
 from tta_tasks.settings import Settings, settings
+from tta_tasks.snapshot import Snapshot, take
 from tta_tasks.stores import open_store
 from tta_tasks.waiting import Waiter
+
+T = TypeVar("T")
 
 #: Names tasks after their idempotency keys.
 _KEYS = uuid.UUID("5f0ac1c3-7b0e-4d53-9a0f-2d7c53d6f0c1")
@@ -76,9 +81,39 @@ class TaskClient:
 
     def close(self) -> None:
         """Stop listening; calls that still wait end with an error."""
-        if "_waiter" in self.__dict__:
-            self._waiter.close()
-            del self.__dict__["_waiter"]
+        if "waiter" in self.__dict__:
+            self.waiter.close()
+            del self.__dict__["waiter"]
+
+    # -- artifacts -------------------------------------------------------------------------------------------------
+
+    def store_snapshot(self, source: Path | Snapshot) -> str:
+        """Store a snapshot, so that requests can name it.
+
+        Args:
+            source: A snapshot, or the repository to take one of.
+
+        Returns:
+            Its digest.
+
+        Raises:
+            SnapshotError: The repository cannot be packed, or is above ``TTA_MAX_SNAPSHOT_BYTES``.
+            ArtifactTooLarge: The snapshot is above the store's limit.
+            StoreUnavailable: The store does not answer.
+        """
+        if isinstance(source, Path):
+            limits = self._settings
+            source = take(source, max_bytes=limits.max_snapshot_bytes, max_files=limits.max_snapshot_files)
+        return self.store.put(source.data)
+
+    def fetch_artifact(self, digest: str) -> bytes:
+        """Return a stored artifact, such as the patch that a result names.
+
+        Raises:
+            ArtifactMissing: There is none of this digest, or it has expired.
+            StoreUnavailable: The store does not answer.
+        """
+        return self.store.get(digest)
 
     # -- handing in ------------------------------------------------------------------------------------------------
 
@@ -192,22 +227,32 @@ class TaskClient:
             UsageError: ``timeout`` is negative.
         """
         _check(timeout)
+        future = self.future(task_id)
         try:
-            return self.future(task_id).result(timeout)
+            return future.result(timeout)
         except TimeoutError:
+            future.cancel()
             raise TimeoutError(f"Task {task_id} has not ended within {timeout} s; it goes on.") from None
 
     def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[tuple[str, Result]]:
         """Wait for several tasks, and yield id and result as they end; errors as of :meth:`result`."""
         _check(timeout)
         ids = list(task_ids)
-        futures = dict(zip(self._waiter.expect(ids), ids, strict=True))
-        for future in as_completed(futures, timeout):
-            yield futures[future], future.result()
+        futures = dict(zip(self.waiter.expect(ids), ids, strict=True))
+        try:
+            for future in as_completed(futures, timeout):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
 
     def future(self, task_id: str) -> Future[Result]:
-        """The task's result, to come."""
-        return self._waiter.expect([task_id])[0]
+        """Return the future of a task's result; ``cancel()`` it to stop waiting, which leaves the task alone.
+
+        Raises:
+            RecordMissing: No such task, or it has expired.
+        """
+        return self.waiter.expect([task_id])[0]
 
     def events(self, stream: str, poll_interval: float = 2.0) -> Iterator[Event]:
         """What happens in a run, or to a task on its own, from its beginning to its end.
@@ -215,14 +260,8 @@ class TaskClient:
         Raises:
             RecordMissing: Neither a run nor a task has this id.
         """
-        position = "0"
-        while True:
-            ended = self._ended(stream)
-            happened = self.ledger.events(stream, after=position, wait_s=0.0 if ended else poll_interval)
-            yield from (event for _, event in happened)
-            if ended and not happened:
-                return
-            position = happened[-1][0] if happened else position
+        for happened in _batches(self.ledger, stream, poll_interval):
+            yield from happened
 
     def watch(self, run_id: str, poll_interval: float = 2.0, patience: float = 60.0) -> Iterator[RunRecord]:
         """Yield the run's record now, after each change, and at last when it is terminal.
@@ -312,7 +351,8 @@ class TaskClient:
         return self._settings.transport
 
     @cached_property
-    def _waiter(self) -> Waiter:
+    def waiter(self) -> Waiter:
+        """What listens for the ends of tasks."""
         return Waiter(self.ledger, self._settings)
 
     def _admit(self, records: Sequence[TaskRecord]) -> None:
@@ -327,12 +367,6 @@ class TaskClient:
                     "Try again later, start more workers on it, or raise TTA_MAX_QUEUE_TASKS.",
                 )
 
-    def _ended(self, stream: str) -> bool:
-        try:
-            return self.ledger.run(stream).status.terminal
-        except TtaError:
-            return self.ledger.task(stream).status.terminal
-
     def _renewed(self, record: RunRecord, changed: set[str]) -> RunRecord:
         """``record`` with the changed tasks read again; with none, all that have not ended."""
         stale = [task.id for task in record.tasks if (task.id in changed if changed else not task.status.terminal)]
@@ -343,6 +377,8 @@ class TaskClient:
 
 class AsyncTaskClient:
     """:class:`TaskClient` for asyncio: the same methods, none of which blocks the event loop.
+
+    To cancel a call stops the waiting, not the work: what was being submitted may be accepted, tasks go on.
 
     Args:
         client: What does the work; this object closes it.
@@ -365,8 +401,20 @@ class AsyncTaskClient:
         await self.close()
 
     async def close(self) -> None:
-        """Stop listening."""
+        """See :meth:`TaskClient.close`."""
         await asyncio.to_thread(self.sync.close)
+
+    # -- artifacts -------------------------------------------------------------------------------------------------
+
+    async def store_snapshot(self, source: Path | Snapshot) -> str:
+        """See :meth:`TaskClient.store_snapshot`."""
+        return await asyncio.to_thread(self.sync.store_snapshot, source)
+
+    async def fetch_artifact(self, digest: str) -> bytes:
+        """See :meth:`TaskClient.fetch_artifact`."""
+        return await asyncio.to_thread(self.sync.fetch_artifact, digest)
+
+    # -- handing in ------------------------------------------------------------------------------------------------
 
     async def submit(
         self,
@@ -398,6 +446,16 @@ class AsyncTaskClient:
             deadline=deadline,
         )
 
+    async def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
+        """See :meth:`TaskClient.submit_run`."""
+        return await asyncio.to_thread(self.sync.submit_run, plan, tasks, canvas)
+
+    async def retry(self, task_id: str) -> str:
+        """See :meth:`TaskClient.retry`."""
+        return await asyncio.to_thread(self.sync.retry, task_id)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
     async def status(self, task_id: str) -> TaskRecord:
         """See :meth:`TaskClient.status`."""
         return await asyncio.to_thread(self.sync.status, task_id)
@@ -405,10 +463,9 @@ class AsyncTaskClient:
     async def result(self, task_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109 - documented
         """See :meth:`TaskClient.result`."""
         _check(timeout)
-        future = await asyncio.to_thread(self.sync.future, task_id)
+        future = await self.future(task_id)
         try:
-            # Shielded: others may wait for the same task.
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), timeout)
+            return await asyncio.wait_for(future, timeout)
         except TimeoutError:
             raise TimeoutError(f"Task {task_id} has not ended within {timeout} s; it goes on.") from None
 
@@ -418,26 +475,49 @@ class AsyncTaskClient:
         timeout: float | None = None,  # noqa: ASYNC109 - documented
     ) -> AsyncIterator[tuple[str, Result]]:
         """See :meth:`TaskClient.results`."""
+        _check(timeout)
+        ids = list(task_ids)
 
-        async def one(task_id: str) -> tuple[str, Result]:
-            return task_id, await self.result(task_id)
+        async def named(task_id: str, future: asyncio.Future[Result]) -> tuple[str, Result]:
+            return task_id, await future
 
-        for ended in asyncio.as_completed([one(task_id) for task_id in task_ids], timeout=timeout):
-            yield await ended
+        futures = await self._expect(ids)
+        awaited = [asyncio.create_task(named(*pair)) for pair in zip(ids, futures, strict=True)]
+        try:
+            for ended in asyncio.as_completed(awaited, timeout=timeout):
+                yield await ended
+        finally:
+            for task in awaited:
+                task.cancel()
+
+    async def future(self, task_id: str) -> asyncio.Future[Result]:
+        """Return the future of a task's result, to be awaited; see :meth:`TaskClient.future`."""
+        return (await self._expect([task_id]))[0]
 
     async def events(self, stream: str, poll_interval: float = 2.0) -> AsyncIterator[Event]:
         """See :meth:`TaskClient.events`."""
-        happening = self.sync.events(stream, poll_interval)
-        while (event := await asyncio.to_thread(next, happening, None)) is not None:
-            yield event
+        async with aclosing(_in_thread(_batches(self.sync.ledger, stream, poll_interval))) as batches:
+            async for happened in batches:
+                for event in happened:
+                    yield event
+
+    async def watch(self, run_id: str, poll_interval: float = 2.0, patience: float = 60.0) -> AsyncIterator[RunRecord]:
+        """See :meth:`TaskClient.watch`."""
+        async with aclosing(_in_thread(self.sync.watch(run_id, poll_interval, patience))) as records:
+            async for record in records:
+                yield record
+
+    # -- stopping --------------------------------------------------------------------------------------------------
+
+    async def cancel_run(self, run_id: str) -> None:
+        """See :meth:`TaskClient.cancel_run`."""
+        await asyncio.to_thread(self.sync.cancel_run, run_id)
 
     async def cancel(self, task_id: str) -> Status:
         """See :meth:`TaskClient.cancel`."""
         return await asyncio.to_thread(self.sync.cancel, task_id)
 
-    async def cancel_run(self, run_id: str) -> None:
-        """See :meth:`TaskClient.cancel_run`."""
-        await asyncio.to_thread(self.sync.cancel_run, run_id)
+    # -- deciding --------------------------------------------------------------------------------------------------
 
     async def approve(self, run_id: str, *, by: str = "", reason: str = "") -> tuple[Decision, bool]:
         """See :meth:`TaskClient.approve`."""
@@ -447,9 +527,63 @@ class AsyncTaskClient:
         """See :meth:`TaskClient.reject`."""
         return await asyncio.to_thread(self.sync.reject, run_id, by=by, reason=reason)
 
-    async def retry(self, task_id: str) -> str:
-        """See :meth:`TaskClient.retry`."""
-        return await asyncio.to_thread(self.sync.retry, task_id)
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> str:
+        """See :attr:`TaskClient.transport`."""
+        return self.sync.transport
+
+    async def _expect(self, task_ids: Sequence[str]) -> list[asyncio.Future[Result]]:
+        """The futures of some tasks' results. To cancel one unsubscribes from its task."""
+        asked = asyncio.get_running_loop().run_in_executor(None, self.sync.waiter.expect, task_ids)
+        try:
+            futures = [asyncio.wrap_future(future) for future in await asyncio.shield(asked)]
+            await asyncio.sleep(0)  # those of tasks that have ended are done from here on, also for a timeout of 0
+            return futures  # noqa: TRY300 - a cancellation while it sleeps counts, too
+        except asyncio.CancelledError:
+            asked.add_done_callback(_give_up)  # the thread goes on, and its futures would be nobody's
+            raise
+
+
+def _give_up(asked: asyncio.Future[list[Future[Result]]]) -> None:
+    if not asked.cancelled() and asked.exception() is None:
+        for future in asked.result():
+            future.cancel()
+
+
+def _batches(ledger: Ledger, stream: str, poll_interval: float) -> Iterator[list[Event]]:
+    """The events of a stream in batches; an empty one after ``poll_interval`` (s), so that a reader can stop."""
+    position = "0"
+    while True:
+        ended = _ended(ledger, stream)
+        happened = ledger.events(stream, after=position, wait_s=0.0 if ended else poll_interval)
+        yield [event for _, event in happened]
+        if ended and not happened:
+            return
+        position = happened[-1][0] if happened else position
+
+
+def _ended(ledger: Ledger, stream: str) -> bool:
+    try:
+        return ledger.run(stream).status.terminal
+    except TtaError:
+        return ledger.task(stream).status.terminal
+
+
+async def _in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Yield what a blocking iterator yields, read in a thread of its own.
+
+    The thread is none of the loop's: a few iterators that wait would keep all other calls waiting. When the iteration
+    is given up, it ends after the item that it waits for, so items must keep coming.
+    """
+    reader = ThreadPoolExecutor(1, thread_name_prefix="tta-stream")
+    loop = asyncio.get_running_loop()
+    try:
+        while (item := await loop.run_in_executor(reader, next, items, None)) is not None:
+            yield item
+    finally:
+        reader.shutdown(wait=False)
 
 
 def _check(timeout: float | None) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import redis
 
@@ -39,7 +41,10 @@ class Waiter:
         self._ledger = ledger
         self._settings = settings
         self._lock = threading.Lock()
-        self._expected: dict[str, Future[Result]] = {}
+        self._expected: dict[str, list[Future[Result]]] = {}
+        #: Tasks of which a future was cancelled. The listener unsubscribes: whoever cancels may be an event loop, which
+        #: must not wait for the network.
+        self._given_up: deque[str] = deque()
         self._pubsub = connect(settings).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -47,30 +52,28 @@ class Waiter:
     def expect(self, task_ids: Sequence[str]) -> list[Future[Result]]:
         """The futures of some tasks' results, in their order, in one round trip for all.
 
+        Each belongs to its caller alone. Cancel one that is awaited no more: with a task's last one the listener
+        unsubscribes from it.
+
         Raises:
             RecordMissing: No such task, or it has expired.
             StoreUnavailable: The ledger does not answer.
         """
+        futures = [Future[Result]() for _ in task_ids]
         with self._lock:
             fresh = [task_id for task_id in dict.fromkeys(task_ids) if task_id not in self._expected]
-            for task_id in fresh:
-                self._expected[task_id] = Future()
-                self._expected[task_id].set_running_or_notify_cancel()
-            futures = [self._expected[task_id] for task_id in task_ids]
-            if not fresh:
-                return futures
-            try:
+            if fresh:
                 with translated(self._settings.redis):
                     self._pubsub.subscribe(*map(self._channel, fresh))
-            except StoreUnavailable:
-                for task_id in fresh:
-                    del self._expected[task_id]
-                raise
+            for task_id, future in zip(task_ids, futures, strict=True):
+                self._expected.setdefault(task_id, []).append(future)
+                future.add_done_callback(partial(self._note, task_id))
             self._listen()
         try:
             self._settle(fresh)
         except TtaError:
-            self._drop(fresh)
+            for future in futures:
+                future.cancel()
             raise
         return futures
 
@@ -79,8 +82,8 @@ class Waiter:
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
-        for future in self._drop(list(self._expected)).values():
-            future.set_exception(StoreUnavailable("The client was closed while a task was awaited."))
+        for futures in self._drop(list(self._expected)).values():
+            _fail(futures, StoreUnavailable("The client was closed while a task was awaited."))
         self._pubsub.close()
 
     def _listen(self) -> None:
@@ -97,6 +100,7 @@ class Waiter:
                     healed = time.monotonic()
                     ended = list(self._expected)
                 self._answer(ended)
+                self._sweep()
             except (redis.RedisError, TtaError):
                 # Out of reach: whoever waits may have a timeout; we look again.
                 self._closed.wait(TICK_S)
@@ -119,24 +123,50 @@ class Waiter:
                 try:
                     self._settle([task_id])
                 except RecordMissing as error:
-                    for future in self._drop([task_id]).values():
-                        future.set_exception(error)
+                    for futures in self._drop([task_id]).values():
+                        _fail(futures, error)
 
     def _settle(self, task_ids: Sequence[str]) -> None:
         """Read what has become of some tasks, and tell whoever waits for those that ended."""
         found = zip(task_ids, self._ledger.results(task_ids), strict=True)
         results = {task_id: result for task_id, result in found if result is not None}
-        for task_id, future in self._drop(list(results)).items():
-            future.set_result(results[task_id])
+        for task_id, futures in self._drop(list(results)).items():
+            for future in futures:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(results[task_id])
 
-    def _drop(self, task_ids: Sequence[str]) -> dict[str, Future[Result]]:
-        """Wait for some tasks no more; answer the futures that were still open."""
+    def _note(self, task_id: str, done: Future[Result]) -> None:
+        if done.cancelled():
+            self._given_up.append(task_id)
+
+    def _sweep(self) -> None:
+        """Wait no more for tasks whose futures were all cancelled."""
+        while self._given_up:
+            task_id = self._given_up.popleft()
+            with self._lock:
+                left = [future for future in self._expected.get(task_id, ()) if not future.cancelled()]
+                if left:
+                    self._expected[task_id] = left
+                elif self._expected.pop(task_id, None) is not None:
+                    self._unsubscribe([task_id])
+
+    def _drop(self, task_ids: Sequence[str]) -> dict[str, list[Future[Result]]]:
+        """Wait for some tasks no more; return the futures that were still open."""
         with self._lock:
             found = {task_id: self._expected.pop(task_id) for task_id in task_ids if task_id in self._expected}
             if found:
-                with contextlib.suppress(redis.RedisError):
-                    self._pubsub.unsubscribe(*map(self._channel, found))
+                self._unsubscribe(found)
             return found
+
+    def _unsubscribe(self, task_ids: Iterable[str]) -> None:
+        with contextlib.suppress(redis.RedisError):
+            self._pubsub.unsubscribe(*map(self._channel, task_ids))
 
     def _channel(self, task_id: str) -> str:
         return f"{self._settings.key_prefix}task:{task_id}"
+
+
+def _fail(futures: Iterable[Future[Result]], error: TtaError) -> None:
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)

@@ -1,17 +1,18 @@
-"""Producers: submission, status, results, cancellation, from threads and from asyncio."""
+"""Producers: submission, status, results, cancellation."""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tta_tasks.client import AsyncTaskClient, TaskClient
+from tta_tasks.client import TaskClient
 from tta_tasks.errors import QueueFull, RecordMissing, SettingsError, UsageError
 from tta_tasks.models import Component, GenerationRequest, Module, Priority, Status
 from tta_tasks.settings import settings
+from tta_tasks.snapshot import take
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -33,6 +34,15 @@ def test_submitted_task_is_accepted_at_once_and_done_later(fleet: Fleet) -> None
     fleet.start()
     assert fleet.client.result(task_id, timeout=30).status is Status.COMPLETED
     assert fleet.client.result(task_id, timeout=0).status is Status.COMPLETED
+
+
+def test_snapshot_is_stored_by_one_call(fleet: Fleet, tmp_path: Path) -> None:
+    """A repository and its snapshot are stored under the same digest, and read back by it."""
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "one.py").write_text("x = 1\n")
+    taken = take(tmp_path / "repository", max_bytes=1 << 20, max_files=10)
+    assert fleet.client.store_snapshot(tmp_path / "repository") == fleet.client.store_snapshot(taken) == taken.digest
+    assert fleet.client.fetch_artifact(taken.digest) == taken.data
 
 
 def test_results_come_as_tasks_end(fleet: Fleet) -> None:
@@ -129,44 +139,3 @@ def test_no_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_clear()
     with pytest.raises(SettingsError, match="TTA_BROKER_URL"):
         TaskClient.connect()
-
-
-def test_asyncio_face_awaits_many_without_blocking(fleet: Fleet) -> None:
-    """100 awaited results on one connection: all come, and the loop ticks on meanwhile."""
-    fleet.start()
-
-    async def produce() -> tuple[int, int]:
-        ticks = 0
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.01)
-                ticks += 1
-
-        ticker = asyncio.create_task(tick())
-        async with AsyncTaskClient(fleet.client) as client:
-            ids = await client.submit_many([request(f"m{number}") for number in range(100)])
-            before = ticks
-            ended = await asyncio.gather(*(client.result(task_id, timeout=60) for task_id in ids))
-            ticker.cancel()
-            return sum(result.ok for result in ended), ticks - before
-
-    done, ticks = asyncio.run(produce())
-    assert done == 100
-    assert ticks > 5
-
-
-def test_two_await_one_task(fleet: Fleet) -> None:
-    """One that gives up waiting does not take the result from the other."""
-    fleet.start()
-
-    async def both() -> Status:
-        client = AsyncTaskClient(fleet.client)
-        task_id = await client.submit(request("one_outlasts"))
-        patient = asyncio.create_task(client.result(task_id, timeout=60))
-        with pytest.raises(TimeoutError):
-            await client.result(task_id, timeout=0.5)
-        return (await patient).status
-
-    assert asyncio.run(both()) is Status.COMPLETED
