@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 UV := $(VENV)/bin/uv
+SYNC := sync --quiet --frozen --extra all
 export UV_PYTHON_DOWNLOADS ?= never
 # uv works in the environment that was made here, whatever else is active or named.
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -27,18 +28,18 @@ lua: $(VENV)/.ready ## The scripts of Redis, each with what it includes. It need
 	luacheck --quiet build/lua
 
 deployables: $(VENV)/.ready ## The checks of deploy/: schemas, chart, alerts. They need half a gigabyte of tools.
-	$(UV) sync --quiet --frozen --inexact --group deploy
+	$(UV) $(SYNC) --inexact --group deploy
 	$(VENV)/bin/python -m pytest tests/deployables
 
 slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
-	$(UV) sync --quiet --frozen --inexact --group bench
+	$(UV) $(SYNC) --inexact --group bench
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadgroup
 
 chaos: $(VENV)/.ready ## Ten minutes of faults under load. `make chaos CHAOS="--seed 7"` repeats one; `--help` shows the rest.
 	$(VENV)/bin/python -m tests.chaos $(CHAOS)
 
 bench: $(VENV)/.ready ## How fast it is, beside its peers: docs/reference/benchmarks.md. `make bench BENCH="--only fanout --rounds 3"`; `--help`.
-	$(UV) sync --quiet --frozen --inexact --group bench
+	$(UV) $(SYNC) --inexact --group bench
 	$(VENV)/bin/python -m benchmarks $(BENCH)
 
 rabbitmq: $(VENV)/.ready ## The fleet's tests over RabbitMQ >= 4: make rabbitmq RABBITMQ_URL=amqp://guest:guest@127.0.0.1:5672//
@@ -49,7 +50,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 		{ echo "Python >= 3.11 is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip --quiet --disable-pip-version-check install 'uv>=0.9'; } || \
 		{ rm -rf $(VENV); echo "The environment could not be made. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(UV) sync --quiet --frozen --python $(VENV)/bin/python
+	$(UV) $(SYNC) --python $(VENV)/bin/python
 	@touch $@
 
 clean: ## Remove everything that was made here, releases of the demo included.

@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from tta_tasks import extras
 from tta_tasks.errors import UnknownEngine
 
 WORKER = "tta_tasks.worker"
@@ -38,6 +39,7 @@ def load(group: str, name: str) -> Any:  # noqa: ANN401 - each group has its own
 
     Raises:
         UnknownEngine: Nothing of that name is installed here, or it cannot be imported.
+        SettingsError: It is one of this package's own, and the extra ``worker`` is not installed.
     """
     try:
         entry = _found(group)[name]
@@ -49,4 +51,6 @@ def load(group: str, name: str) -> Any:  # noqa: ANN401 - each group has its own
     try:
         return entry.load()
     except ImportError as error:
+        if entry.value.startswith("workers."):
+            extras.require("worker", f"The {group} plugin {name!r}")
         raise UnknownEngine(f"The {group} plugin {name!r} ({entry.value}) cannot be imported: {error}.") from error

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
 
-from orchestrator.cli.faults import Group
+from orchestrator.cli.faults import WRONG_USE, Group, say
+from tta_tasks import extras
 
 EPILOG = """
-Exit codes: 0 all went well; 1 a stage or a gate failed; 2 wrong use (spec, component, options, settings); 3 broker or
-store out of reach, or no room; 130 interrupted.
+Exit codes: 0 all went well; 1 a stage or a gate failed; 2 wrong use (spec, component, options, settings, a missing
+extra); 3 broker or store out of reach, or no room; 130 interrupted.
 """
+INSTALL = "Install them: pip install 'tta-tasks[cli]', on a worker host 'tta-tasks[worker]', for both 'tta-tasks[all]'."
 
 
 #: Command -> its module here, in which it has the same name, or that with an underscore.
@@ -26,12 +29,35 @@ COMMANDS = {
 }
 
 
+#: Module -> the extra that its commands need; all others need ``cli``.
+EXTRAS = {
+    **dict.fromkeys(("worker", "doctor", "engines", "serve"), "worker"),
+    **{name: name for name in ("flower", "metrics")},
+}
+
+
 class Commands(Group):
     """Imports a command when it is called: all of them would take longer than most of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
-        """Their names."""
-        return sorted(COMMANDS)
+        """Names of those whose extra is installed."""
+        installed = {extra for extra in ("cli", *EXTRAS.values()) if not extras.missing(extra)}
+        if not installed:
+            say("`tta` needs packages that are not installed here.", INSTALL)
+            sys.exit(WRONG_USE)
+        return sorted(name for name, module in COMMANDS.items() if EXTRAS.get(module, "cli") in installed)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command to invoke.
+
+        Raises:
+            SettingsError: Its extra is not installed.
+        """
+        if module := COMMANDS.get(args[0]):
+            extras.require(EXTRAS.get(module, "cli"), f"`tta {args[0]}`")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's own
         """The command of that name."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -38,8 +37,6 @@ def flower(address: str, port: int) -> None:
     """
     access()
     chosen = settings()
-    if find_spec("flower") is None:
-        raise SettingsError("Flower is not installed here.", "Install it: pip install 'tta-tasks[flower]'.")
     if not chosen.broker:
         raise SettingsError("No broker is configured.", "Set TTA_BROKER_URL, or start a local one with `tta up`.")
     click.echo(f"Flower: http://{address}:{port}/", err=True)

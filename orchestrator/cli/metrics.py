@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from importlib.util import find_spec
 
 import click
 
@@ -25,8 +24,6 @@ def metrics(address: str, port: int) -> None:
     They are read when somebody asks; one of these is enough for an installation. It asks for no password: let only
     Prometheus reach it.
     """
-    if find_spec("prometheus_client") is None:
-        raise SettingsError("prometheus_client is not installed here.", "Install it: pip install 'tta-tasks[metrics]'.")
     from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - an extra
 
     from orchestrator.exporter import FleetCollector  # noqa: PLC0415 - likewise

