@@ -46,7 +46,8 @@ def main(project: Path, roots: list[Path]) -> None:
     distribution = _installed_from(project)
     if distribution is None or _needed(distribution):
         return
-    for file in distribution.files or ():
+    files = distribution.files or ()  # read once: from Python 3.12 on it leaves out what is no longer there
+    for file in files:
         path = SITE / file
         if file.parts[0] == ".." or file.parts[0].endswith((".dist-info", ".pth")) or not path.is_file():
             continue
@@ -55,7 +56,7 @@ def main(project: Path, roots: list[Path]) -> None:
         else:
             (KEPT / file).parent.mkdir(parents=True, exist_ok=True)
             path.rename(KEPT / file)
-    for top in {file.parts[0] for file in distribution.files or () if len(file.parts) > 1}:
+    for top in {file.parts[0] for file in files if len(file.parts) > 1}:
         if top != ".." and not top.endswith(".dist-info"):
             _remove_empty(SITE / top)
     if KEPT.is_dir():
