@@ -72,7 +72,7 @@ def generate(project: Path, component_python: Path, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def shop(generate: Generate) -> CandidateTests:
     """The tests of the module of many kinds of things."""
-    (candidate,) = generate("shop", budget_s=8.0, text="`Stack.pop` takes what was pushed last; greet is friendly.")
+    (candidate,) = generate("shop", budget_s=30, text="`Stack.pop` takes what was pushed last; greet is friendly.")
     return candidate
 
 
@@ -153,7 +153,7 @@ def test_missing_lines_are_aimed_at(generate: Generate, project: Path) -> None:
     """In a later round only what leads to the missing lines is called."""
     lines = (project / "shop.py").read_text(encoding="utf-8").splitlines()
     wanted = lines.index('        raise ValueError("no numbers")') + 1
-    (candidate,) = generate("shop", missing=(wanted,), round_=2)
+    (candidate,) = generate("shop", missing=(wanted,), round_=2, budget_s=30)
     assert {name.split("_")[1] for name in names_of(candidate.source)} == {"mean"}
 
 
