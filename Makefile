@@ -8,13 +8,16 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check lua slow bench deployables chaos rabbitmq clean
+.PHONY: demo test check lua interpreters slow bench deployables chaos rabbitmq clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
 
 test: $(VENV)/.ready ## The tests.
 	$(VENV)/bin/python -m pytest -m "not slow" -n 4 --dist loadgroup
+
+interpreters: $(VENV)/.ready ## The quick tests on the others of Python 3.11, 3.12 and 3.13 that are there, each in .venv-VERSION.
+	.ci/interpreters
 
 check: $(VENV)/.ready ## Style, types, and the direction of imports.
 	$(VENV)/bin/ruff check .
@@ -55,4 +58,4 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 clean: ## Remove everything that was made here, releases of the demo included.
 	-$(VENV)/bin/tta down
-	rm -rf $(VENV) .tta .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-3.* .tta .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

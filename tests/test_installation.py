@@ -86,6 +86,16 @@ def test_modules_of_an_extra_are_those_that_it_brings(extra: str) -> None:
     assert extras.missing(extra) == []
 
 
+def test_interpreters_that_are_claimed_are_those_that_are_tested() -> None:
+    """README, the classifiers and what CI runs name the same versions."""
+    prefix = "Programming Language :: Python :: 3."
+    claimed = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if each.startswith(prefix)]
+    assert f"for version in {' '.join(claimed)}; do" in (ROOT / ".ci" / "interpreters").read_text(encoding="utf-8")
+    listed = f"Python {', '.join(claimed[:-1])} or {claimed[-1]}"
+    assert listed in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PROJECT["requires-python"] == f">={claimed[0]}"
+
+
 def run(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
 
