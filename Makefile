@@ -46,7 +46,7 @@ bench: $(VENV)/.ready ## How fast it is, beside its peers: docs/reference/benchm
 	$(VENV)/bin/python -m benchmarks $(BENCH)
 
 rabbitmq: $(VENV)/.ready ## The fleet's tests over RabbitMQ >= 4: make rabbitmq RABBITMQ_URL=amqp://guest:guest@127.0.0.1:5672//
-	RABBITMQ_URL=$(RABBITMQ_URL) $(VENV)/bin/python -m pytest tests/fleet/test_runs.py tests/fleet/test_client.py tests/fleet/test_documented_names.py
+	RABBITMQ_URL=$(RABBITMQ_URL) $(VENV)/bin/python -m pytest tests/fleet/test_runs.py tests/fleet/test_client.py tests/fleet/test_async_client.py tests/fleet/test_documented_names.py
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -15,6 +15,7 @@ from orchestrator.openhands import (
     OpenHandsTestGenerationStage,
     OpenHandsTestGenerator,
 )
+from orchestrator.workflow import WorkflowOrchestrator
 from tta_tasks.errors import ComponentError
 from tta_tasks.models import Priority
 
@@ -137,3 +138,23 @@ def test_blocking_stage_goes_through_all_modules(fleet: Fleet, repository: Path)
     assert not result.success
     assert list(result.results) == ["src/widget/fine.py"]
     assert list(result.errors) == ["src/widget/it_fails.py"]
+
+
+def test_run_that_is_awaited_no_more_goes_on(
+    fleet: Fleet, repository: Path, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Cancelled, the awaiting ends with its thread, which `asyncio.run` waits for; the run does not."""
+    (repository / "spec.md").write_text("# Widget\n\nIt works.\n")
+    config = {"repository": repository, "poll_interval_seconds": 0.1}
+
+    async def give_up() -> None:
+        workflow = WorkflowOrchestrator("spec.md", config=config)
+        awaited = asyncio.ensure_future(workflow.run_async_with_parallel_openhands())
+        await asyncio.to_thread(eventually, lambda: bool(fleet.client.ledger.runs(1)))
+        awaited.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await awaited
+
+    asyncio.run(give_up())
+    (run_id,) = fleet.client.ledger.runs(1)
+    assert not fleet.client.ledger.run(run_id).status.terminal
