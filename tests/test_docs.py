@@ -270,6 +270,23 @@ def test_queues_and_priorities_are_those_of_the_reference() -> None:
     assert {status.value for status in models.Status} <= set(rows)
 
 
+def test_every_key_in_redis_is_documented() -> None:
+    """``queues.md`` has each key that code or a script writes below the prefix."""
+    in_python = r"\{(?:self\._|settings\.key_|self\._settings\.key_|chosen\.key_)?prefix\}([a-z-]+)"
+    patterns = {".py": in_python, ".lua": r"prefix \.\. '([a-z-]+)"}
+    written = {
+        key
+        for package in ("tta_tasks", "workers", "orchestrator")
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in patterns
+        for key in re.findall(patterns[path.suffix], path.read_text(encoding="utf-8"))
+    }
+    listed = (REFERENCE / "queues.md").read_text(encoding="utf-8").partition("## Keys in Redis")[2]
+    # Parts of `model:...`, and a list that is never there.
+    assert written - {"places", "requests", "trial", "breaker", "nothing"} <= set(re.findall(r"`([a-z-]+)", listed))
+    assert {"task", "run", "ends", "artifact", "backlog"} <= written
+
+
 def test_every_rejection_code_is_documented() -> None:
     """``acceptance.md`` has each code that acceptance gives, and no other."""
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "workers" / "acceptance").glob("*.py")]

@@ -9,12 +9,17 @@ deployment:
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Final, Protocol, cast
 
 from tta_tasks.connection import connect, translated
+from tta_tasks.errors import RecordUnreadable
+from tta_tasks.ledger.records import readable
 from tta_tasks.models import EnvironmentRecord, ReleaseEntry
 from tta_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: Most pairs of environment and component remembered.
 MAX_ENVIRONMENTS: Final = 1000
@@ -42,14 +47,27 @@ class Environments:
             pipe.execute()
 
     def known(self) -> tuple[EnvironmentRecord, ...]:
-        """All environments, the one that was deployed to last first."""
+        """All environments, the one that was deployed to last first.
+
+        One that another version wrote, and that cannot be read here, is logged and left out.
+        """
         with translated(self._settings.redis):
             names = cast("list[bytes]", self._redis.zrevrange(self._index, 0, -1))
             found = [self._redis.get(self._key(name.decode())) for name in names]
-        return tuple(EnvironmentRecord.model_validate_json(cast("bytes", each)) for each in found if each is not None)
+        stored = ((name.decode(), cast("bytes", each)) for name, each in zip(names, found, strict=True) if each)
+        return tuple(record for name, each in stored if (record := _read(name, each)) is not None)
 
     def _key(self, name: str) -> str:
         return f"{self._settings.key_prefix}environment:{name}"
+
+
+def _read(name: str, stored: bytes) -> EnvironmentRecord | None:
+    try:
+        with readable(f"environment {name}"):
+            return EnvironmentRecord.from_stored(stored)
+    except RecordUnreadable as error:
+        log.warning("%s", error)
+        return None
 
 
 class Seen(Protocol):

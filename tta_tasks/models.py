@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 
 def _inside(path: str) -> str:
@@ -30,10 +39,38 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,9
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
+#: Version of the records that this code writes, and the newest that it reads. Raise it only when an older reader would
+#: misread a new record; not for an added field, which older readers ignore.
+RECORD_VERSION: Final = 1
+
+
 class Model(BaseModel):
-    """Base of all models: immutable, and unknown fields are errors."""
+    """Base of all models: immutable. Unknown fields are errors, but those of stored records are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def from_stored(cls, stored: str | bytes) -> Self:
+        """Read JSON that this version, or another one, has stored.
+
+        Raises:
+            ValidationError: It has another form, or a newer :data:`RECORD_VERSION`.
+        """
+        return cls.model_validate_json(stored, extra="ignore")
+
+
+class Record(Model):
+    """Base of what is stored, or sent to other hosts."""
+
+    #: The :data:`RECORD_VERSION` of the code that wrote it.
+    version: int = Field(default=RECORD_VERSION, ge=1)
+
+    @field_validator("version")
+    @classmethod
+    def _is_known(cls, version: int) -> int:
+        if version > RECORD_VERSION:
+            raise ValueError(f"version {version} is newer than {RECORD_VERSION}, the newest that is read here")
+        return version
 
 
 class Priority(StrEnum):
@@ -236,7 +273,7 @@ class SuiteReport(Model):
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-class Request(Model):
+class Request(Record):
     """What every task is told."""
 
     #: The run this belongs to; ``None`` for a task submitted on its own.
@@ -315,7 +352,7 @@ class ErrorInfo(Model):
     transient: bool = False
 
 
-class Result(Model):
+class Result(Record):
     """What every task answers. A task that fails answers, too: it never raises into its canvas."""
 
     status: Status
@@ -523,7 +560,7 @@ class ReleaseEntry(Model):
     task_id: str = ""
 
 
-class EnvironmentRecord(Model):
+class EnvironmentRecord(Record):
     """What was released of one component to one environment, as its deployment worker last told."""
 
     environment: Name
@@ -574,7 +611,7 @@ class Decision(Model):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] = ""
 
 
-class TaskRecord(Model):
+class TaskRecord(Record):
     """A task as the ledger knows it."""
 
     id: str
@@ -627,7 +664,7 @@ class Mode(StrEnum):
     ASYNC = "async"
 
 
-class RunPlan(Model):
+class RunPlan(Record):
     """A run as it was asked for."""
 
     id: str

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 FILE = "stack.json"
@@ -39,8 +39,10 @@ def find(state_dir: Path) -> Stack | None:
         with (state_dir / LOCK).open("rb") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            return Stack(**json.loads((state_dir / FILE).read_bytes()))
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            stored = json.loads((state_dir / FILE).read_bytes())
+            # A supervisor of another version may tell more.
+            return Stack(**{field.name: stored[field.name] for field in fields(Stack)})
     except OSError:
         return None  # no stack was ever here
     return None

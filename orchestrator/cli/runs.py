@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from orchestrator import outputs, workflow
+from orchestrator.cli import faults
 from orchestrator.cli.following import code_of, follow
 from orchestrator.connect import connect
 from orchestrator.output_options import OutputOptions, check
@@ -18,7 +20,7 @@ from orchestrator.report.wording import decided, how_to_decide, parked
 from orchestrator.sanitize import sanitize
 from orchestrator.watch import choose_view
 from tta_tasks.client import TaskClient
-from tta_tasks.errors import RecordMissing, UsageError
+from tta_tasks.errors import RecordMissing, RecordUnreadable, UsageError
 from tta_tasks.models import RunRecord, Status, TaskRecord
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -31,16 +33,24 @@ _REPO = click.option("--repo", type=click.Path(path_type=Path), default=Path(), 
 def list_(limit: int, as_json: bool) -> None:  # noqa: FBT001
     """List the latest runs."""
     with connect() as client:
-        records = [record for run_id in client.ledger.runs(limit) if (record := _known(client, run_id)) is not None]
+        known = [(run_id, _known(client, run_id)) for run_id in client.ledger.runs(limit)]
     if as_json:
-        for record in records:
-            click.echo(_as_json(record))
+        for run_id, record in known:
+            if isinstance(record, RunRecord):
+                click.echo(_as_json(record))
+            elif record is not None:
+                click.echo(json.dumps({"run_id": run_id, "unreadable": record.message}))
         return
-    if not records:
+    if not any(record for _, record in known):
         click.echo("No runs yet: `tta run SPEC` begins one.", err=True)
         return
     table = Table("run", "component", "target", "mode", "status", "begun", "tasks", box=None, pad_edge=False)
-    for record in records:
+    for run_id, record in known:
+        if isinstance(record, RecordUnreadable):
+            table.add_row(run_id, "", "", "", "unreadable", "", "")
+            faults.say(record.message, record.hint)
+        if not isinstance(record, RunRecord):
+            continue
         ended = sum(task.status.terminal for task in record.tasks)
         begun = datetime.fromtimestamp(record.plan.created_at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
         plan = record.plan
@@ -146,11 +156,13 @@ def _doing(task: TaskRecord) -> str:
     return parked(task) or task.progress
 
 
-def _known(client: TaskClient, run_id: str) -> RunRecord | None:
+def _known(client: TaskClient, run_id: str) -> RunRecord | RecordUnreadable | None:
     try:
         return client.ledger.run(run_id)
     except RecordMissing:
         return None  # it expires with its last change, the list with the newest run
+    except RecordUnreadable as error:
+        return error  # it must not hide the others
 
 
 def _as_json(record: RunRecord) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tta_tasks.kinds import kind_of
 from tta_tasks.models import (
     DEFAULT_GATES,
     AcceptedTest,
@@ -90,6 +91,7 @@ class Made:
                 stage=stage,
                 label=label,
                 queue="openhands" if stage is Stage.GENERATION else "collection",
+                optional=kind_of(request).optional,
                 priority=Priority.NORMAL,
                 status=result.status,
                 progress="" if finished else f"round 1: 12 candidates{self.hostile}",

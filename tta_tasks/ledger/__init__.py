@@ -420,6 +420,8 @@ class Ledger(Queries):
                 except RecordMissing:
                     self._redis.zrem(runs, run_id)
                     continue
+                except RecordUnreadable:
+                    continue  # whether it goes on, those know that wrote it; it expires
                 if record.status.terminal:
                     tasks = [self._task_key(task.id) for task in record.tasks]
                     measured = [self.baselines.key(task.id) for task in record.tasks if task.stage is Stage.TESTING]

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from tta_tasks.connection import translated
 from tta_tasks.ledger.base import LedgerBase
+from tta_tasks.ledger.records import readable
 from tta_tasks.models import ModuleCoverage, SuiteReport
 
 #: The field of the suite; no module's path is like it.
@@ -28,13 +29,18 @@ class Baselines(LedgerBase):
             pipe.execute()
 
     def get(self, task_id: str, path: str) -> SuiteReport | None:
-        """The suite with the coverage of the module at ``path`` alone; ``None`` where ``task_id`` measured nothing."""
+        """The suite with the coverage of the module at ``path`` alone; ``None`` where ``task_id`` measured nothing.
+
+        Raises:
+            RecordUnreadable: Another version wrote it.
+        """
         with translated(self._url):
             found = cast("list[bytes | None]", self._redis.hmget(self.key(task_id), [SUITE, path]))
         if found[0] is None:
             return None
-        coverage = () if found[1] is None else (ModuleCoverage.model_validate_json(found[1]),)
-        return SuiteReport.model_validate_json(found[0]).model_copy(update={"coverage": coverage})
+        with readable(f"task {task_id}"):
+            coverage = () if found[1] is None else (ModuleCoverage.from_stored(found[1]),)
+            return SuiteReport.from_stored(found[0]).model_copy(update={"coverage": coverage})
 
     def key(self, task_id: str) -> str:
         """Where it is kept."""

@@ -88,7 +88,7 @@ class Parking(LedgerBase):
                 message=message,
                 due=look,
             )
-        counts = Decision.model_validate_json(answer[1]) if answer[1] else None
+        counts = Decision.from_stored(answer[1]) if answer[1] else None
         return DecisionResult(answer[0].decode()), counts
 
     def defer(self, task: TaskRecord, look: float) -> None:

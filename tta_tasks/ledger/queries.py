@@ -8,7 +8,7 @@ from typing import Any, cast
 from tta_tasks.connection import translated
 from tta_tasks.errors import RecordMissing
 from tta_tasks.ledger.base import LedgerBase
-from tta_tasks.ledger.records import entries, from_hash, result_of
+from tta_tasks.ledger.records import entries, from_hash, readable, result_of
 from tta_tasks.models import Event, Result, RunPlan, RunRecord, Status, TaskRecord
 
 
@@ -95,6 +95,7 @@ class Queries(LedgerBase):
 
         Raises:
             RecordMissing: No such run, or it has expired.
+            RecordUnreadable: Another version wrote it.
         """
         with translated(self._url):
             plan = self._redis.hget(self._run_key(run_id), "plan")
@@ -103,13 +104,15 @@ class Queries(LedgerBase):
                 f"No run {run_id} is known here.",
                 f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
             )
-        return RunPlan.model_validate_json(cast("bytes", plan))
+        with readable(f"run {run_id}"):
+            return RunPlan.from_stored(cast("bytes", plan))
 
     def run(self, run_id: str) -> RunRecord:
         """A run with all its tasks.
 
         Raises:
             RecordMissing: No such run, or it has expired.
+            RecordUnreadable: Another version wrote it, or one of its tasks.
         """
         plan = self.plan(run_id)
         return RunRecord(plan=plan, tasks=self.tasks(plan.task_ids), cancelled=self.cancelled(run_id))
@@ -130,10 +133,7 @@ class Queries(LedgerBase):
         block = max(1, int(wait_s * 1000)) if wait_s else None
         with translated(self._url):
             answer = cast("Any", self._redis.xread({key: after}, block=block, count=1000))
-        return [
-            (position.decode(), Event.model_validate({name.decode(): value.decode() for name, value in fields.items()}))
-            for position, fields in entries(answer)
-        ]
+        return [(position.decode(), _event(fields)) for position, fields in entries(answer)]
 
     def claimed_task(self, task_id: str) -> TaskRecord:
         """The task being executed on the message of ``task_id``: its own, or a quick task chained to it.
@@ -175,3 +175,7 @@ class Queries(LedgerBase):
 
     def _open_key(self, queue: str) -> str:
         return f"{self._prefix}open:{queue}"
+
+
+def _event(fields: dict[bytes, bytes]) -> Event:
+    return Event.model_validate({name.decode(): value.decode() for name, value in fields.items()}, extra="ignore")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,18 +31,8 @@ def result_of(task_id: str, result: bytes | None) -> Result | None:
     Raises:
         RecordUnreadable: Another version wrote it.
     """
-    try:
-        return None if result is None else RESULT.validate_json(result)
-    except ValidationError as error:
-        raise unreadable(task_id, error) from error
-
-
-def unreadable(task_id: str, error: Exception) -> RecordUnreadable:
-    """The fault of a record that ``error`` came from."""
-    return RecordUnreadable(
-        f"The record of task {task_id} cannot be read here: {str(error).splitlines()[0]}.",
-        "Another version wrote it: let all hosts have the same.",
-    )
+    with readable(f"task {task_id}"):
+        return None if result is None else RESULT.validate_json(result, extra="ignore")
 
 
 def from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
@@ -50,15 +43,39 @@ def from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
     """
     # What begins with an underscore is the scripts' own.
     mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
-    values: dict[str, Any] = dict(mine)
+    values: dict[str, Any] = {"id": task_id, "run_id": None, **mine}
+    with readable(f"task {task_id}"):
+        for name, read in _NESTED.items():
+            if name in values:
+                values[name] = read(values[name])
+        return TaskRecord.model_validate(values, extra="ignore")
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Translate the fault of a record that this version cannot read.
+
+    Args:
+        what: Whose record it is: ``task 1234``.
+
+    Raises:
+        RecordUnreadable: Another version wrote it.
+    """
     try:
-        values["request"] = REQUEST.validate_json(values["request"])
-        if "result" in values:
-            values["result"] = RESULT.validate_json(values["result"])
-        if "promotion" in values:
-            values["promotion"] = Promotion.model_validate_json(values["promotion"])
-        if "decision" in values:
-            values["decision"] = Decision.model_validate_json(values["decision"])
-        return TaskRecord.model_validate({"id": task_id, "run_id": None, **values})
-    except (ValidationError, KeyError) as error:
-        raise unreadable(task_id, error) from error
+        yield
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordUnreadable(
+            f"The record of {what} cannot be read here: {where}: {first['msg']}.",
+            "Another version of tta-tasks wrote it; upgrade this host.",
+        ) from error
+
+
+#: Fields of a task that are JSON.
+_NESTED: Final[dict[str, Callable[[str], Any]]] = {
+    "request": partial(REQUEST.validate_json, extra="ignore"),
+    "result": partial(RESULT.validate_json, extra="ignore"),
+    "promotion": Promotion.from_stored,
+    "decision": Decision.from_stored,
+}

@@ -16,7 +16,10 @@ from tta_tasks.queues import list_of
 #: Tasks accepted in one step.
 BATCH: Final = 250
 #: What most tasks have in common, and is sent once for all of a kind.
-KIND: Final = ("run_id", "name", "stage", "queue", "priority", "optional", "gated", "submitted_at", "deadline")
+KIND: Final = (
+    *("version", "run_id", "name", "stage", "queue", "priority"),
+    *("optional", "gated", "submitted_at", "deadline"),
+)
 kind_of: Final = attrgetter(*KIND)
 
 

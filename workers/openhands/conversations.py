@@ -60,7 +60,7 @@ class Conversation:
     def usage(self) -> Usage:
         """What it has taken so far, in all attempts."""
         with suppress(OSError, ValueError):
-            return Usage.model_validate_json((self.home / "usage.json").read_bytes())
+            return Usage.from_stored((self.home / "usage.json").read_bytes())
         return Usage()
 
     def save_usage(self, usage: Usage) -> None:

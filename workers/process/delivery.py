@@ -245,7 +245,7 @@ def ledger() -> Ledger:
 
 def _validated(request: dict[str, Any]) -> AnyRequest:
     try:
-        return REQUEST.validate_python(request)
+        return REQUEST.validate_python(request, extra="ignore")
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

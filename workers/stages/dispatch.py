@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from tta_tasks import tracing
 from tta_tasks.fleet import waiting_since
@@ -39,10 +42,8 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
 def _performed(task: TaskRecord, ledger: Ledger) -> Result:
     context = Context(task, ledger)
     key = cache_keys.key_of(task, context)
-    if key is not None and (known := context.cache.get(key)) is not None:
-        result: Result = RESULT.validate_python(known)
-        if context.holds(result):
-            return _cached(result)
+    if key is not None and (result := _stored(key, context)) is not None and context.holds(result):
+        return _cached(result)
     began = time.monotonic()
     result = _run(task, context)
     if isinstance(task.request, GenerationRequest) and result.ok:
@@ -51,6 +52,14 @@ def _performed(task: TaskRecord, ledger: Ledger) -> Result:
     if key is not None and result.ok and not getattr(result, "notes", ()):
         context.cache.put(key, result.model_dump(mode="json"))
     return result
+
+
+def _stored(key: str, context: Context) -> Result | None:
+    """The result in the cache; one that cannot be read here is made again, and replaced."""
+    with suppress(ValidationError):
+        if (known := context.cache.get(key)) is not None:
+            return RESULT.validate_python(known, extra="ignore")
+    return None
 
 
 def _cached(result: Result) -> Result:
