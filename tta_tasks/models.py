@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 
@@ -62,15 +61,8 @@ class Model(BaseModel):
 class Record(Model):
     """Base of what is stored, or sent to other hosts."""
 
-    #: The :data:`RECORD_VERSION` of the code that wrote it.
-    version: int = Field(default=RECORD_VERSION, ge=1)
-
-    @field_validator("version")
-    @classmethod
-    def _is_known(cls, version: int) -> int:
-        if version > RECORD_VERSION:
-            raise ValueError(f"version {version} is newer than {RECORD_VERSION}, the newest that is read here")
-        return version
+    #: The :data:`RECORD_VERSION` of the code that wrote it; a newer one is an error.
+    version: int = Field(default=RECORD_VERSION, ge=1, le=RECORD_VERSION)
 
 
 class Priority(StrEnum):

@@ -150,12 +150,12 @@ def test_newer_records_are_told_as_such(valkey: redis.Redis, chosen: Settings, s
     """What must not be guessed at is one error that names the record, the versions and the way out."""
     run_id = fill(valkey, stored, newer)
     ledger = Ledger.connect(chosen)
-    said = f"version {RECORD_VERSION + 1} is newer than {RECORD_VERSION}, the newest that is read here"
-    with pytest.raises(RecordUnreadable, match=f"run {run_id} cannot be read here: .*{said}") as told:
+    said = f"it has version {RECORD_VERSION + 1}, and the newest that is read here is {RECORD_VERSION}"
+    with pytest.raises(RecordUnreadable, match=f"run {run_id} cannot be read here: {said}") as told:
         ledger.run(run_id)
     assert told.value.hint == "Another version of tta-tasks wrote it; upgrade this host."
     task = next(key for key in stored if key.startswith("tta:task:")).removeprefix("tta:task:")
-    with pytest.raises(RecordUnreadable, match=f"task {task} cannot be read here: .*{said}"):
+    with pytest.raises(RecordUnreadable, match=f"task {task} cannot be read here: {said}"):
         ledger.results([task])
     assert Environments(chosen).known() == ()
 

@@ -2,9 +2,9 @@
 
 <prefix>ends  stream  each end of a run or task, appended by the step that ends it (``finish.lua``), bounded
 
-Each observer is a consumer group of its own, so Redis keeps what it has been given and has not acknowledged, and how
-often it was given that. A group is created before its worker takes the first task; from then on every end is delivered
-at least once, unless more than ``max_ends`` are waiting.
+The stream exists while there are observers, and ``retention_s`` longer. Each observer is a consumer group of its own:
+Redis keeps what it has been given and has not acknowledged, and how often it was given that. A group is created before
+its worker takes the first task; from then on every end is delivered at least once, unless more than ``max_ends`` wait.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ class Ends(Queries):
         return f"{self._prefix}ends"
 
     def open(self, observer: str, *, start: str = "$") -> None:
-        """Begin to keep ends for ``observer``; nothing changes where that has begun before.
+        """Keep ends for ``observer``, for ``retention_s`` from now; one that has been opened goes on where it was.
 
         Args:
             observer: Its name.
-            start: Position after which ends are kept for it: from now on, or ``0`` for all that are there.
+            start: Position after which ends are kept for it, where it has not been opened, or the stream has expired:
+                from now on, or ``0`` for all that are there.
         """
         with translated(self._url):
             try:
@@ -63,19 +64,13 @@ class Ends(Queries):
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+            self._redis.expire(self._key, self._settings.retention_s)
 
     def new(self, observer: str, wait_s: float) -> list[Delivery]:
         """Ends that ``observer`` was never told, oldest first; waits up to ``wait_s`` for one."""
         block = max(1, int(wait_s * 1000))
         with translated(self._url):
-            try:
-                answer: Any = self._redis.xreadgroup(observer, CONSUMER, {self._key: ">"}, count=BATCH, block=block)
-            except redis.ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
-                # The stream has expired, and its groups with it: all that is there came since.
-                self.open(observer, start="0")
-                return []
+            answer: Any = self._redis.xreadgroup(observer, CONSUMER, {self._key: ">"}, count=BATCH, block=block)
         return [_delivery(position, fields, 1) for position, fields in entries(answer)]
 
     def again(self, observer: str, delays_s: Sequence[float]) -> tuple[list[Delivery], int]:

@@ -118,11 +118,10 @@ local function follow(sent, cancelled)
   redis.call('HSET', runs, '_sent:' .. queue, sent)
 end
 
--- For observers: a run, or a task, has ended.
+-- A run, or a task, has ended; there is a stream for that while there are observers.
 local function append_end(id_of_run, id_of_task, how)
-  redis.call('XADD', prefix .. 'ends', 'MAXLEN', '~', max_ends, '*', 'run_id', id_of_run, 'task_id', id_of_task,
-             'status', how, 'at', now)
-  redis.call('EXPIRE', prefix .. 'ends', retention)
+  redis.call('XADD', prefix .. 'ends', 'NOMKSTREAM', 'MAXLEN', '~', max_ends, '*', 'run_id', id_of_run,
+             'task_id', id_of_task, 'status', how, 'at', now)
 end
 
 local optional, blocked = task.optional == '1', false

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter, ValidationError
 
 from tta_tasks.errors import RecordUnreadable
-from tta_tasks.models import AnyRequest, AnyResult, Decision, Promotion, Result, TaskRecord
+from tta_tasks.models import RECORD_VERSION, AnyRequest, AnyResult, Decision, Promotion, Result, TaskRecord
 
 REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(AnyRequest)
 RESULT: Final[TypeAdapter[AnyResult]] = TypeAdapter(AnyResult)
@@ -64,10 +64,12 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        first = error.errors(include_url=False)[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if first["loc"][-1:] == ("version",):
+            why = f"it has version {first['input']}, and the newest that is read here is {RECORD_VERSION}"
         raise RecordUnreadable(
-            f"The record of {what} cannot be read here: {where}: {first['msg']}.",
+            f"The record of {what} cannot be read here: {why}.",
             "Another version of tta-tasks wrote it; upgrade this host.",
         ) from error
 

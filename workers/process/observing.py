@@ -71,6 +71,7 @@ class Courier:
 
     def deliver(self, wait_s: float) -> None:
         """Deliver what is due, then what is new; wait up to ``wait_s`` for something new."""
+        self._ends.open(self._observer.name, start="0")  # it is kept, and made again where it has expired
         due, given_up = self._ends.again(self._observer.name, self._delays)
         if given_up:
             self._count("given_up", given_up)
