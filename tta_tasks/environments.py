@@ -70,7 +70,7 @@ def _read(name: str, stored: bytes) -> EnvironmentRecord | None:
         return None
 
 
-class Seen(Protocol):
+class EnvironmentHistory(Protocol):
     """What an environment has seen."""
 
     @property
@@ -82,7 +82,7 @@ class Seen(Protocol):
         """What happened, oldest first."""
 
 
-def rollback_candidates(seen: Seen) -> list[str]:
+def rollback_candidates(seen: EnvironmentHistory) -> list[str]:
     """The releases that were in use and good, as a person would go back through them: the latest first.
 
     Who has gone back from B to A, and goes back once more, wants what was before A, and not B again.

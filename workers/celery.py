@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 app.conf.update(result_backend=quiet(settings().redis))
 if settings().transport == "redis":
     app.conf.broker_transport = "workers.process.transport:Transport"
-app.Task.Request = "workers.process.celery_request:Request"
+app.Task.Request = "workers.process.celery_request:CeleryRequest"
 app.Task.Strategy = "workers.process.celery_request:strategy"
 app.steps["consumer"].add(Lease)
 app.steps["consumer"].add(Admission)

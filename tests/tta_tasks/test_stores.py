@@ -29,7 +29,7 @@ from tta_tasks.stores import open_store
 from tta_tasks.stores.content import digest_of
 from tta_tasks.stores.fsspec import FsspecStore
 from tta_tasks.stores.redis import RedisStore
-from tta_tasks.stores.signing import Seal
+from tta_tasks.stores.signing import Signer
 from tta_tasks.testing import MemoryStore
 
 LIMIT = 100_000
@@ -266,10 +266,12 @@ KEY, OTHER = "k" * 40, "o" * 40
 def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., ArtifactStore]:
     """Open the same store as somebody with these keys."""
     if request.param == "folder":
-        return lambda *keys: FsspecStore((tmp_path / "a").as_uri(), retention_s=600, max_bytes=LIMIT, seal=Seal(keys))
+        return lambda *keys: FsspecStore(
+            (tmp_path / "a").as_uri(), retention_s=600, max_bytes=LIMIT, signer=Signer(keys)
+        )
     url = request.getfixturevalue("valkey_url")
     request.getfixturevalue("valkey")
-    return lambda *keys: RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT, seal=Seal(keys))
+    return lambda *keys: RedisStore(url, prefix="t:", retention_s=600, max_bytes=LIMIT, signer=Signer(keys))
 
 
 def test_only_what_a_key_holder_stored_is_used(keyed: Callable[..., ArtifactStore]) -> None:
@@ -286,7 +288,7 @@ def test_only_what_a_key_holder_stored_is_used(keyed: Callable[..., ArtifactStor
 
 def test_signature_of_one_artifact_does_not_fit_another(valkey: redis.Redis, valkey_url: str) -> None:
     """A true signature before other bytes, or under another name, is worth nothing."""
-    store = RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT, seal=Seal([KEY]))
+    store = RedisStore(valkey_url, prefix="t:", retention_s=600, max_bytes=LIMIT, signer=Signer([KEY]))
     signed: Any = valkey.get(f"t:artifact:{store.put(DATA)}")
     forged = digest_of(b"forged")
     valkey.set(f"t:artifact:{forged}", signed[: -len(DATA)] + b"forged")

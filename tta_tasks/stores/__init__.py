@@ -6,7 +6,7 @@ from tta_tasks import tls
 from tta_tasks.errors import SettingsError
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
-from tta_tasks.stores.signing import Seal
+from tta_tasks.stores.signing import Signer
 
 
 def open_store(settings: Settings) -> ArtifactStore:
@@ -22,7 +22,7 @@ def open_store(settings: Settings) -> ArtifactStore:
             elsewhere,
             retention_s=settings.retention_s,
             max_bytes=max(settings.max_artifact_bytes, settings.max_snapshot_bytes),
-            seal=Seal(settings.signing_keys),
+            signer=Signer(settings.signing_keys),
         )
     if not settings.redis:
         raise SettingsError(
@@ -39,5 +39,5 @@ def open_store(settings: Settings) -> ArtifactStore:
         max_total_bytes=settings.artifact_bytes,
         fresh_s=settings.visibility_timeout_s,
         tls=tls.redis_options(settings, settings.redis),
-        seal=Seal(settings.signing_keys),
+        signer=Signer(settings.signing_keys),
     )

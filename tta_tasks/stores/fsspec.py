@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 
 from tta_tasks.errors import SettingsError, StoreUnavailable, TtaError
 from tta_tasks.stores import content
-from tta_tasks.stores.signing import Seal
+from tta_tasks.stores.signing import Signer
 
 #: An upload older than this was abandoned.
 UPLOAD_S = 3600
@@ -28,13 +28,13 @@ class FsspecStore:
         url: Any fsspec URL; may hold credentials, which are never shown.
         retention_s: :meth:`prune` removes what was not used for this long.
         max_bytes: Largest artifact.
-        seal: Signs and judges; without, neither.
+        signer: Signs and judges; without, neither.
 
     Raises:
         SettingsError: ``url`` is not one, or its file system is not installed.
     """
 
-    def __init__(self, url: str, *, retention_s: int, max_bytes: int, seal: Seal | None = None) -> None:
+    def __init__(self, url: str, *, retention_s: int, max_bytes: int, signer: Signer | None = None) -> None:
         self._place = content.without_secrets(url)
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
@@ -45,15 +45,15 @@ class FsspecStore:
             ) from error
         self._retention_s = retention_s
         self._max_bytes = max_bytes
-        self._seal = seal or Seal()
+        self._signer = signer or Signer()
 
     def put(self, data: bytes) -> str:
         """See :meth:`ArtifactStore.put <tta_tasks.protocols.ArtifactStore.put>`."""
         digest = content.digest_of(content.within(data, self._max_bytes))
         # What is there already may have been stored by somebody without the key.
-        if self._seal.signs or not self.has(digest):
+        if self._signer.signs or not self.has(digest):
             with self._translated():
-                self._write(self._path(digest), self._seal.sealed(digest, data))
+                self._write(self._path(digest), self._signer.signed(digest, data))
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -64,7 +64,7 @@ class FsspecStore:
                 stored = bytes(self._files.cat_file(path))
             except FileNotFoundError:
                 raise content.missing(digest, self._place) from None
-            if (data := self._seal.opened(digest, stored, self._place)) is None:
+            if (data := self._signer.verified(digest, stored, self._place)) is None:
                 self._files.rm_file(path)
                 raise content.damaged(digest, self._place)
             self._renew(path)

@@ -21,7 +21,7 @@ from tta_tasks.connection import translated
 from tta_tasks.errors import SettingsError
 from tta_tasks.lua import Script
 from tta_tasks.stores import content
-from tta_tasks.stores.signing import Seal
+from tta_tasks.stores.signing import Signer
 
 #: Seconds to connect, and to wait for an answer; the largest artifact must fit into the latter.
 CONNECT_TIMEOUT_S = 5.0
@@ -42,7 +42,7 @@ class RedisStore:
         fresh_s: For how long after its last use an artifact stays all the same: whoever stores one tells the ledger a
             little later what it is for.
         tls: For ``rediss://``, :func:`tta_tasks.tls.redis_options`.
-        seal: Signs and judges; without, neither.
+        signer: Signs and judges; without, neither.
 
     Raises:
         SettingsError: ``url`` cannot be read as one.
@@ -58,7 +58,7 @@ class RedisStore:
         max_total_bytes: int = 2 << 30,
         fresh_s: float = 60.0,
         tls: Mapping[str, Any] | None = None,
-        seal: Seal | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self._place = content.without_secrets(url)
         try:
@@ -84,15 +84,15 @@ class RedisStore:
         folder = Path(__file__).parent
         self._use = Script(self._redis, folder / "redis_use.lua", prefix=prefix, retention=retention_s)
         self._evict = Script(self._redis, folder / "redis_evict.lua", prefix=prefix)
-        self._seal = seal or Seal()
+        self._signer = signer or Signer()
 
     def put(self, data: bytes) -> str:
         """See :meth:`ArtifactStore.put <tta_tasks.protocols.ArtifactStore.put>`."""
         digest = content.digest_of(content.within(data, self._max_bytes))
         # What is there already may have been stored by somebody without the key.
-        if self._seal.signs or not self.has(digest):
+        if self._signer.signs or not self.has(digest):
             with translated(self._place):
-                self._redis.set(self._prefix + digest, self._seal.sealed(digest, data), ex=self._retention_s)
+                self._redis.set(self._prefix + digest, self._signer.signed(digest, data), ex=self._retention_s)
             self.has(digest)
         return digest
 
@@ -103,7 +103,7 @@ class RedisStore:
             stored = self._redis.get(key) if self.has(digest) else None
         if not isinstance(stored, bytes):
             raise content.missing(digest, self._place)
-        if (data := self._seal.opened(digest, stored, self._place)) is None:
+        if (data := self._signer.verified(digest, stored, self._place)) is None:
             with translated(self._place):
                 self._redis.delete(key)
             raise content.damaged(digest, self._place)

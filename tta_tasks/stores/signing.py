@@ -18,7 +18,7 @@ _MARK: Final = b"tta-signed-1\n"
 _BYTES: Final = 32
 
 
-class Seal:
+class Signer:
     """Signs what goes into a store, and judges what comes out of it.
 
     Args:
@@ -35,14 +35,14 @@ class Seal:
 
     @property
     def name(self) -> str:
-        """What tells this seal from others, and not its key; empty without one."""
+        """What tells this signer from others, and not its key; empty without one."""
         return _signature(self._keys[0], "name").hex() if self._keys else ""
 
-    def sealed(self, digest: str, data: bytes) -> bytes:
+    def signed(self, digest: str, data: bytes) -> bytes:
         """What to store for ``data``."""
         return _MARK + _signature(self._keys[0], digest) + data if self._keys else data
 
-    def opened(self, digest: str, stored: bytes, place: str) -> bytes | None:
+    def verified(self, digest: str, stored: bytes, place: str) -> bytes | None:
         """The bytes of an artifact from what was stored; ``None`` where these are not the ones of its name.
 
         Raises:

@@ -27,7 +27,7 @@ UNNAMED: Final = "('with its own request',)"
 ANSWER: Final = re.compile(r"'status': '(?P<status>\w+)'(?:, 'error': '(?P<error>.*?)'?\}?$)?", re.DOTALL)
 
 
-class Request(request.Request):
+class CeleryRequest(request.Request):
     """A task's message at a worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own

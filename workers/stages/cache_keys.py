@@ -23,7 +23,7 @@ from tta_tasks.models import (
     Request,
     TaskRecord,
 )
-from tta_tasks.stores.signing import Seal
+from tta_tasks.stores.signing import Signer
 from workers.component.imports import import_closure, importers
 from workers.stages.context import Context
 
@@ -48,9 +48,9 @@ def key_of(task: TaskRecord, context: Context) -> str | None:
             result.model_dump(mode="json").get("patch") for result in context.results(request.needs)
         ]
     # What somebody without the key has stored, or could have made up, must not answer.
-    seal = Seal(context.settings.signing_keys).name
+    signer = Signer(context.settings.signing_keys).name
     return content_key(
-        stage=request.kind, version=f"{_version(request)} {seal}", request=fields, inputs=inputs, root=tree
+        stage=request.kind, version=f"{_version(request)} {signer}", request=fields, inputs=inputs, root=tree
     )
 
 
