@@ -365,23 +365,23 @@ class Deployer(Protocol):
 
 @runtime_checkable
 class Observer(Protocol):
-    """Is told of each run that has ended, at least once, by one worker at a time.
+    """Is notified of each run that has ended, at least once, by one worker at a time.
 
     Nothing waits for it. A call that raises, or takes longer than ``TTA_OBSERVER_TIMEOUT_S``, is repeated later.
     """
 
     name: str
-    #: Whether it is told of each task, too.
+    #: Whether it is notified of each task, too.
     tasks: bool
 
     def available(self) -> str:
-        """Why it is not told anything on this host, or an empty string."""
+        """Why it is not notified on this host, or an empty string."""
 
     def ended(self, end: End) -> None:
-        """Take note of ``end``; one that was told before has the same ``id``.
+        """Process ``end``; one that is repeated has the same ``id``.
 
         Raises:
-            Exception: Anything; it is told again.
+            Exception: Anything; the call is repeated later.
         """
 
 

@@ -88,7 +88,7 @@ Eventually = Callable[[Callable[[], bool]], None]
 
 
 def counted(fleet: Fleet, outcome: str) -> float:
-    """How many ends the webhook was told with that outcome."""
+    """How many attempts of the webhook had that outcome."""
     found: Any = connect(fleet.settings).hget("tta:counters", f"notified:webhook:{outcome}")
     return float(found or 0)
 
@@ -156,7 +156,7 @@ def test_an_end_is_given_up_after_its_tries(
 def test_a_slow_observer_holds_up_no_run(
     fleet: Fleet, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """While the server does not answer, runs go on and end; once it answers, all of them are told."""
+    """While the server does not answer, runs go on and end; once it answers, all of them are delivered."""
     monkeypatch.setenv("TTA_OBSERVER_TIMEOUT_S", "1")
     receiver.open.clear()
     fleet.start()
@@ -189,8 +189,8 @@ def test_another_worker_delivers_what_a_dead_one_had(
 
 
 @pytest.mark.slow
-def test_a_worker_that_ends_tells_what_has_ended_before(fleet: Fleet, receiver: Receiver) -> None:
-    """A local stack ends with its run: the run's end is told all the same, by the worker that is asked to end."""
+def test_a_worker_that_ends_delivers_what_has_ended_before(fleet: Fleet, receiver: Receiver) -> None:
+    """A local stack ends with its run: the run's end is delivered all the same, by the worker that is asked to end."""
     worker = fleet.start()
     fleet.ended(fleet.submit(["one"], target=Target.DEV))
     os.kill(worker.pid, signal.SIGTERM)
@@ -198,7 +198,7 @@ def test_a_worker_that_ends_tells_what_has_ended_before(fleet: Fleet, receiver: 
     assert [end["event"] for end in receiver.ends()] == ["run.ended"]
 
 
-def test_an_observer_of_another_package_is_told(
+def test_an_observer_of_another_package_is_notified(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """Whoever has an entry point gets each end, of runs and tasks; one that raises gets it again, and no other does."""
@@ -219,7 +219,7 @@ def test_an_observer_of_another_package_is_told(
 
 
 @pytest.mark.slow
-def test_only_what_ends_while_there_are_workers_is_told(
+def test_only_what_ends_while_there_are_workers_is_delivered(
     fleet: Fleet, valkey: redis.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """A webhook that is set up later is not told of the past, of which nothing is kept; the stream of ends expires."""
@@ -237,7 +237,7 @@ def test_only_what_ends_while_there_are_workers_is_told(
 
 
 def test_an_expired_stream_is_begun_anew(fleet: Fleet, valkey: redis.Redis) -> None:
-    """The stream and its groups expire together; what ends then is told from the first one on."""
+    """The stream and its groups expire together; what ends then is delivered from the first one on."""
     ends = fleet.client.ledger.ends
     ends.open("mine")
     valkey.delete("tta:ends")
@@ -245,14 +245,28 @@ def test_an_expired_stream_is_begun_anew(fleet: Fleet, valkey: redis.Redis) -> N
     valkey.xadd("tta:ends", {"run_id": "r", "task_id": "", "status": "failed", "at": at})
     valkey.xadd("tta:ends", {"run_id": "", "task_id": "t", "status": "skipped", "at": at})
     ends.open("mine", start="0")
-    told = ends.new("mine", 0.01)
-    assert [type(ends.end_of(delivery)) for delivery in told] == [RunEnd, TaskEnd]
-    assert [(delivery.status, delivery.attempt) for delivery in told] == [(Status.FAILED, 1), (Status.SKIPPED, 1)]
-    assert ends.again("mine", [60.0]) == ([], 0)
-    again, given_up = ends.again("mine", [0.0])
-    assert ([delivery.attempt for delivery in again], given_up) == ([2, 2], 0)
-    ends.acknowledge("mine", again[0])
-    assert ends.again("mine", [0.0]) == ([], 1)
+    ends.fetch("mine", 0.01, tasks=True)
+    found = [ends.begin("mine", pending) for pending in ends.pending("mine")]
+    assert [(type(end), end.status) for end in found if end] == [(RunEnd, Status.FAILED), (TaskEnd, Status.SKIPPED)]
+
+
+def test_fetching_is_no_attempt(fleet: Fleet, valkey: redis.Redis) -> None:
+    """An end that was fetched with others and never begun has all its attempts left; ends of tasks can be left out."""
+    ends = fleet.client.ledger.ends
+    ends.open("mine")
+    for number in range(250):
+        task = "t" if number % 2 else ""
+        valkey.xadd("tta:ends", {"run_id": "r", "task_id": task, "status": "failed", "at": time.time()})
+    for _ in range(3):
+        ends.fetch("mine", 0.01, tasks=False)
+    waiting = list(ends.pending("mine"))
+    assert [pending.attempts for pending in waiting] == [0] * 125
+    assert ends.begin("mine", waiting[0]) is not None
+    assert [pending.attempts for pending in ends.pending("mine")][:2] == [1, 0]
+    valkey.xtrim("tta:ends", 0)
+    assert ends.begin("mine", waiting[1]) is None
+    ends.acknowledge("mine", waiting)
+    assert not list(ends.pending("mine"))
 
 
 def test_signature_is_that_of_the_specification() -> None:

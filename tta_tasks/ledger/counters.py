@@ -21,7 +21,7 @@ COUNTERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "dead": (("stage",), "Tasks given up."),
     "evicted": (("kind",), "Cached results and artifacts that were removed to make room for others."),
     "runs": (("status",), "Runs that ended."),
-    "notified": (("observer", "outcome"), "Ends of runs and tasks that an observer was told, or was not."),
+    "notified": (("observer", "outcome"), "Attempts to notify observers of ends of runs and tasks."),
     "statements_gained": ((), "Statements that generated tests cover and no test covered before."),
     "tests_accepted": ((), "Generated tests that were kept."),
     "tests_rejected": ((), "Generated tests that were not."),

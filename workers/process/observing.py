@@ -1,14 +1,14 @@
-"""Tells observers what has ended: one thread an observer, in the one worker that is elected for it.
+"""Notifies observers of ends: one thread an observer, in the one worker that is elected for it.
 
-Nothing waits for an observer: runs and tasks have ended before it is told. A delivery that raises, or takes longer than
-``observer_timeout_s``, is tried again, by whichever worker is elected then; after ``observer_tries`` it is given up.
+Nothing waits for an observer: runs and tasks have ended before it is notified. A delivery that raises, or takes longer
+than ``observer_timeout_s``, is repeated, by whichever worker is elected then; after ``observer_tries`` it is given up.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -20,7 +20,7 @@ from tta_tasks.connection import connect, translated
 from tta_tasks.errors import ObserverFailed, TransientError, UnknownEngine
 from tta_tasks.kinds import RetryPolicy
 from tta_tasks.ledger import Ledger
-from tta_tasks.ledger.ends import Delivery
+from tta_tasks.ledger.ends import Pending
 from tta_tasks.models import End
 from tta_tasks.protocols import Observer
 from tta_tasks.settings import Settings, settings
@@ -70,35 +70,50 @@ class Courier:
                 self._redis.delete(self._lock)
 
     def deliver(self, wait_s: float) -> None:
-        """Deliver what is due, then what is new; wait up to ``wait_s`` for something new."""
-        self._ends.open(self._observer.name, start="0")  # it is kept, and made again where it has expired
-        due, given_up = self._ends.again(self._observer.name, self._delays)
-        if given_up:
-            self._count("given_up", given_up)
-            tries = len(self._delays) + 1
-            log.error("Observer %s: %d ends were given up after %d tries.", self._observer.name, given_up, tries)
-        for delivery in [*due, *self._ends.new(self._observer.name, wait_s)]:
-            if not self.elected():
-                return  # the rest has been taken, and is due again after the first delay
-            if delivery.task_id and not self._observer.tasks:
-                self._ends.acknowledge(self._observer.name, delivery)
+        """Deliver what is due; wait up to ``wait_s`` for something new."""
+        name = self._observer.name
+        self._ends.open(name, start="0")  # it is kept, and made again if it has expired
+        self._ends.fetch(name, wait_s, tasks=self._observer.tasks)
+        given_up = []
+        for pending in self._ends.pending(name):
+            if pending.attempts > len(self._delays):
+                given_up.append(pending)
+            elif pending.attempts and pending.idle_s < self._delays[pending.attempts - 1]:
                 continue
-            try:
-                self._tell(delivery)
-            except Exception as error:  # noqa: BLE001 - an observer is anybody's code
-                self._count("failed", 1)
-                log.warning("Observer %s, try %d: %s", self._observer.name, delivery.attempt, error)
-            else:
-                self._ends.acknowledge(self._observer.name, delivery)
-                self._count("delivered", 1)
+            elif not self._attempted(pending):
+                break
+        self._give_up(given_up)
+
+    def _attempted(self, pending: Pending) -> bool:
+        """Make one attempt to deliver an end; ``False`` if this worker is no longer elected."""
+        if not self.elected():
+            return False
+        end = self._ends.begin(self._observer.name, pending)
+        try:
+            if end is not None:
+                self._notify(end)
+        except Exception as error:  # noqa: BLE001 - an observer is anybody's code
+            self._count("failed", 1)
+            log.warning("Observer %s, attempt %d: %s", self._observer.name, pending.attempts + 1, error)
+        else:
+            self._ends.acknowledge(self._observer.name, [pending])
+            self._count("delivered" if end is not None else "given_up", 1)
+        return True
+
+    def _give_up(self, pending: Sequence[Pending]) -> None:
+        if pending:
+            self._ends.acknowledge(self._observer.name, pending)
+            self._count("given_up", len(pending))
+            tries = len(self._delays) + 1
+            log.error("Observer %s: %d ends were given up after %d attempts.", self._observer.name, len(pending), tries)
 
     def _count(self, outcome: str, number: int) -> None:
         self._ledger.count(f"notified:{self._observer.name}:{outcome}", number)
 
-    def _tell(self, delivery: Delivery) -> None:
+    def _notify(self, end: End) -> None:
         """Call the observer, and wait no longer than it may take."""
         failures: list[BaseException] = []
-        call = partial(self._called, self._ends.end_of(delivery), failures)
+        call = partial(self._called, end, failures)
         self._call = threading.Thread(target=call, name="observer", daemon=True)
         self._call.start()
         self._call.join(self._settings.observer_timeout_s)
@@ -115,17 +130,19 @@ class Courier:
 
 
 def observers() -> list[Observer]:
-    """The observers of this host that are set up."""
+    """The observers of this host that are set up; one that cannot be asked is logged and left out."""
     found: list[Observer] = []
     for name in plugins.names(plugins.OBSERVERS):
         try:
             observer = cast("Observer", plugins.load(plugins.OBSERVERS, name)())
-            if why := observer.available():
-                log.debug("Observer %s is not told: %s", name, why)
-            else:
-                found.append(observer)
+            unavailable = observer.available()
         except UnknownEngine as error:
             log.error("%s", error)  # noqa: TRY400 - one line
+        except Exception:
+            log.exception("Observer %s is not notified", name)
+        else:
+            if not unavailable:
+                found.append(observer)
     return found
 
 
@@ -148,7 +165,7 @@ class Observing(bootsteps.StartStopStep):
             thread.start()
 
     def stop(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
-        """Deliver what is new, within the time of one delivery, and let another worker go on."""
+        """Deliver what is due, within the time of one delivery, and let another worker go on."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(settings().observer_timeout_s)
@@ -175,9 +192,9 @@ def _attempt(step: Callable[[], None]) -> bool:
     except ObserverFailed:
         return False
     except TransientError as error:
-        log.warning("Observers are not told now: %s", error)
+        log.warning("Observers are not notified now: %s", error)
         return False
     except Exception:
-        log.exception("Observers are not told now")
+        log.exception("Observers are not notified now")
         return False
     return True
