@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from orchestrator import project, spec
 from orchestrator.cli import main
-from orchestrator.report import Report
-from tta_tasks import errors, models
+from orchestrator.report import FORMS, Report
+from tta_tasks import errors, models, plugins
 from tta_tasks.kinds import KINDS
 from tta_tasks.models import Priority
 from tta_tasks.queues import transport_priority
@@ -219,9 +219,25 @@ def test_every_key_of_a_target_is_documented() -> None:
     assert {*EnvironmentConfig.model_fields, *LocalTarget.model_fields, *health, *serve, *promotion} <= rows
 
 
+def test_every_deployer_is_documented() -> None:
+    """``targets.md`` has the keys of each deployer of this project, found as a worker finds it."""
+    rows = set(_rows(REFERENCE / "targets.md"))
+    for name in plugins.names(plugins.DEPLOYERS):
+        deployer = plugins.load(plugins.DEPLOYERS, name)
+        assert set(deployer.target_type.model_fields) <= rows, name
+
+
+def test_every_page_is_listed() -> None:
+    """``docs/README.md`` leads to each page."""
+    listed = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = (page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs"))
+    assert not [page for page in pages if page != "README.md" and f"({page})" not in listed]
+
+
 def test_every_field_of_the_report_is_documented() -> None:
-    """``report.md`` names each field of ``report.json``."""
+    """``report.md`` names each field of ``report.json``, and each form's file."""
     text = (REFERENCE / "report.md").read_text(encoding="utf-8")
+    assert not [name for name in FORMS.values() if f"`{name}`" not in text]
     assert not [name for name in Report.model_fields if f"`{name}`" not in text]
 
 

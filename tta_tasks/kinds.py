@@ -1,8 +1,8 @@
 """The kinds of task: one row each, from which routes, ledger fields, labels and results derive.
 
-To add a kind: a row here, its request and result in :mod:`tta_tasks.models` (and in the unions there), a line in
-:mod:`tta_tasks.tasks`, and a stage that ``workers/stages/dispatch.py`` calls. ``tests/tta_tasks/test_kinds.py`` fails
-while one of them is missing.
+To add a kind: a row here, its request and result in :mod:`tta_tasks.models` (and in the unions there), and a stage that
+``workers/stages/dispatch.py`` calls; ``tests/tta_tasks/test_kinds.py`` fails while one of them is missing. If producers
+name its task, :mod:`tta_tasks.tasks` gives it a name.
 """
 
 from __future__ import annotations

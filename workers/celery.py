@@ -1,4 +1,4 @@
-"""The worker: ``celery -A workers worker -Q testing,openhands,refactoring,collection,deployment``."""
+"""The worker: ``celery -A workers worker -Q QUEUE,...`` (:data:`tta_tasks.queues.NAMES`)."""
 
 from __future__ import annotations
 

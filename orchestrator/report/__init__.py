@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from orchestrator.report.build import build_report
 from orchestrator.report.model import Report
 from tta_tasks.models import RunRecord
 
-__all__ = ["Report", "build_report", "write_reports"]
+__all__ = ["FORMS", "Report", "build_report", "write_reports"]
+
+#: Form of the report -> its file. A person opens the first.
+FORMS: Final = {
+    "report": "report.html",
+    "markdown": "report.md",
+    "json": "report.json",
+    "junit": "junit.xml",
+    "record": "record.json",
+}
 
 
 def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, Path]:
@@ -26,13 +36,13 @@ def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, 
     from orchestrator.report.markdown import to_markdown  # noqa: PLC0415
 
     texts = {
-        "report": ("report.html", to_html(report)),
-        "markdown": ("report.md", to_markdown(report)),
-        "json": ("report.json", report.model_dump_json(indent=2) + "\n"),
-        "junit": ("junit.xml", to_junit(report)),
-        "record": ("record.json", record.model_dump_json(indent=2) + "\n"),
+        "report": to_html(report),
+        "markdown": to_markdown(report),
+        "json": report.model_dump_json(indent=2) + "\n",
+        "junit": to_junit(report),
+        "record": record.model_dump_json(indent=2) + "\n",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.values():
-        (folder / name).write_text(text, encoding="utf-8")
-    return {what: folder / name for what, (name, _) in texts.items()}
+    for form, name in FORMS.items():
+        (folder / name).write_text(texts[form], encoding="utf-8")
+    return {form: folder / name for form, name in FORMS.items()}

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.report import FORMS
 from orchestrator.report.model import Report
 from orchestrator.report.wording import change, counted, percent, reason, said, seconds, usage
 from orchestrator.watch.style import glyph, spoken
@@ -84,7 +85,7 @@ def _refactoring(steps: Iterable[RefactoringStep]) -> Iterator[str]:
 def _files(files: Mapping[str, Path | str]) -> Iterator[tuple[str, str]]:
     """What a person opens; the other forms of the report lie beside it."""
     for name, where in files.items():
-        if name not in {"markdown", "json", "junit", "record"}:
+        if name == "report" or name not in FORMS:
             yield name.replace(".patch", " patch"), str(where)
 
 

@@ -43,6 +43,19 @@ def test_each_queue_has_a_worker_that_proves_its_work(compose: dict[str, Any]) -
         assert "container_name" not in service, "it could not be scaled"
 
 
+def test_loopback_overlay_has_the_same_workers(root: Path, compose: dict[str, Any]) -> None:
+    """Every worker of the Compose file is on the loopback where the file is verified."""
+
+    class Loader(yaml.SafeLoader):
+        """Knows Compose's own tags."""
+
+    Loader.add_constructor("!reset", lambda *_: None)
+    text = (root / "deploy" / "loopback.yml").read_text(encoding="utf-8")
+    overlay: dict[str, Any] = yaml.load(text, Loader)  # noqa: S506 - a safe loader, with one tag more
+    workers = {name for name in compose["services"] if name.startswith("worker-")}
+    assert {name for name in overlay["services"] if name.startswith("worker-")} == workers
+
+
 def test_only_consoles_are_published_and_on_the_loopback_only(compose: dict[str, Any]) -> None:
     """Neither broker nor figures nor workers are reachable from outside."""
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
