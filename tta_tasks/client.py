@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import aclosing
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -55,6 +55,8 @@ class TaskClient:
         self.ledger = ledger
         self.store = store
         self._settings = settings
+        self._lock = threading.Lock()
+        self._waiter: Waiter | None = None
 
     @classmethod
     def connect(cls) -> Self:
@@ -81,9 +83,10 @@ class TaskClient:
 
     def close(self) -> None:
         """Stop listening; calls that still wait end with an error."""
-        if "waiter" in self.__dict__:
-            self.waiter.close()
-            del self.__dict__["waiter"]
+        with self._lock:
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.close()
 
     # -- artifacts -------------------------------------------------------------------------------------------------
 
@@ -350,10 +353,13 @@ class TaskClient:
         """The kind of broker: ``redis`` or ``amqp``."""
         return self._settings.transport
 
-    @cached_property
+    @property
     def waiter(self) -> Waiter:
-        """What listens for the ends of tasks."""
-        return Waiter(self.ledger, self._settings)
+        """What listens for the ends of tasks: one for all threads."""
+        with self._lock:
+            if self._waiter is None:
+                self._waiter = Waiter(self.ledger, self._settings)
+            return self._waiter
 
     def _admit(self, records: Sequence[TaskRecord]) -> None:
         """Refuse what its queue has no room for."""

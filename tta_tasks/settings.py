@@ -28,7 +28,8 @@ MIN_KEY = 32
 class Settings(BaseSettings):
     """How this process is set up. Durations are seconds, sizes bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="TTA_", frozen=True, extra="ignore")
+    # A value that is refused may be a secret.
+    model_config = SettingsConfigDict(env_prefix="TTA_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     #: Where tasks are sent; may hold a password. Empty: the local stack that runs in ``state_dir``, and ``tta run`` and
     #: ``tta up`` start one where there is none.
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     max_ends: int = Field(default=10_000, ge=100)
     #: How long an observer may take for one end, and how often it is told before the end is given up.
     observer_timeout_s: float = Field(default=10.0, gt=0)
-    observer_tries: int = Field(default=12, ge=1)
+    observer_tries: int = Field(default=12, ge=1, le=100)
     #: Where the ends of runs are posted to (``https://``), with what secret they are signed, and whether the ends of
     #: tasks are, too. Empty: nothing is posted.
     webhook_url: SecretStr = SecretStr("")
@@ -160,20 +161,29 @@ class Settings(BaseSettings):
     @field_validator("webhook_url")
     @classmethod
     def _over_http(cls, url: SecretStr) -> SecretStr:
-        parts = urlsplit(url.get_secret_value())
-        if url.get_secret_value() and not (parts.scheme in {"http", "https"} and parts.hostname):
-            raise ValueError("a URL must begin with https:// or http:// and name a host")
+        text = url.get_secret_value()
+        try:
+            parts = urlsplit(text)
+            known = parts.scheme in {"http", "https"} and parts.hostname is not None and parts.port != 0
+        except ValueError:
+            known = False
+        if text and not (known and text.isascii() and text.isprintable() and " " not in text):
+            raise ValueError("a URL must begin with https:// or http://, name a host, and be percent-encoded")
+        if text and parts.username is not None:
+            raise ValueError("user and password cannot be sent; put a token into the URL's path or query")
         return url
 
     @field_validator("webhook_secret")
     @classmethod
     def _of_base64(cls, secret: SecretStr) -> SecretStr:
-        prefix, _, encoded = secret.get_secret_value().partition("whsec_")
-        if not prefix and encoded:
+        text = secret.get_secret_value()
+        if text.startswith("whsec_"):
             try:
-                base64.b64decode(encoded, validate=True)
+                key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
             except ValueError:
-                raise ValueError("behind whsec_ there must be base64") from None
+                key = b""
+            if not key:
+                raise ValueError("behind whsec_ there must be base64")
         return secret
 
     @field_validator("signing_key")

@@ -26,11 +26,12 @@ class Deliver(Protocol):
 
 
 def _declare(kind: TaskKind) -> Task[..., Any]:
-    @app.task(name=kind.task, bind=True)
     def deliver(self: Task[..., Any], request: dict[str, Any] | None = None) -> dict[str, str]:
         return cast("Deliver", plugins.load(plugins.WORKER, "deliver"))(self, request)
 
-    return deliver
+    deliver.__name__ = kind.task.rpartition(".")[2]
+    deliver.__doc__ = kind.request.__doc__
+    return app.task(name=kind.task, bind=True)(deliver)
 
 
 #: Kind of request -> the task that carries it out.

@@ -13,7 +13,7 @@ from functools import partial
 import redis
 
 from tta_tasks.connection import connect, translated
-from tta_tasks.errors import RecordMissing, StoreUnavailable, TtaError
+from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable, TtaError
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Result
 from tta_tasks.settings import Settings
@@ -61,6 +61,8 @@ class Waiter:
         """
         futures = [Future[Result]() for _ in task_ids]
         with self._lock:
+            if self._closed.is_set():
+                raise StoreUnavailable("The client is closed.")
             fresh = [task_id for task_id in dict.fromkeys(task_ids) if task_id not in self._expected]
             if fresh:
                 with translated(self._settings.redis):
@@ -79,7 +81,8 @@ class Waiter:
 
     def close(self) -> None:
         """End the listener; futures that are still open end with an error."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
         if self._thread is not None:
             self._thread.join()
         for futures in self._drop(list(self._expected)).values():
@@ -117,12 +120,12 @@ class Waiter:
     def _answer(self, task_ids: Sequence[str]) -> None:
         try:
             self._settle(task_ids)
-        except RecordMissing:
-            # One expired while it was waited for; the others are still to come.
+        except (RecordMissing, RecordUnreadable):
+            # One expired while it was awaited, or another version wrote it; the others are still to come.
             for task_id in task_ids:
                 try:
                     self._settle([task_id])
-                except RecordMissing as error:
+                except (RecordMissing, RecordUnreadable) as error:
                     for futures in self._drop([task_id]).values():
                         _fail(futures, error)
 

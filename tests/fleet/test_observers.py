@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tta_tasks import plugins
 from tta_tasks.connection import connect
-from tta_tasks.models import RunEnd, Status, Target, TaskEnd
+from tta_tasks.ledger.election import Election
+from tta_tasks.models import End, RunEnd, Status, Target, TaskEnd
 from tta_tasks.settings import settings
 from workers.observers.webhook import signature
+from workers.process.observing import Courier, observers
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -87,9 +90,9 @@ def _webhook(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
 Eventually = Callable[[Callable[[], bool]], None]
 
 
-def counted(fleet: Fleet, outcome: str) -> float:
-    """How many attempts of the webhook had that outcome."""
-    found: Any = connect(fleet.settings).hget("tta:counters", f"notified:webhook:{outcome}")
+def counted(fleet: Fleet, outcome: str, observer: str = "webhook") -> float:
+    """How many attempts to notify an observer had that outcome."""
+    found: Any = connect(fleet.settings).hget("tta:counters", f"notified:{observer}:{outcome}")
     return float(found or 0)
 
 
@@ -246,8 +249,8 @@ def test_an_expired_stream_is_begun_anew(fleet: Fleet, valkey: redis.Redis) -> N
     valkey.xadd("tta:ends", {"run_id": "", "task_id": "t", "status": "skipped", "at": at})
     ends.open("mine", start="0")
     ends.fetch("mine", 0.01, tasks=True)
-    found = [ends.begin("mine", pending) for pending in ends.pending("mine")]
-    assert [(type(end), end.status) for end in found if end] == [(RunEnd, Status.FAILED), (TaskEnd, Status.SKIPPED)]
+    found = [ends.end_of(each, fields) for each in ends.pending("mine") if (fields := ends.begin("mine", each))]
+    assert [(type(end), end.status) for end in found] == [(RunEnd, Status.FAILED), (TaskEnd, Status.SKIPPED)]
 
 
 def test_fetching_is_no_attempt(fleet: Fleet, valkey: redis.Redis) -> None:
@@ -267,6 +270,110 @@ def test_fetching_is_no_attempt(fleet: Fleet, valkey: redis.Redis) -> None:
     assert ends.begin("mine", waiting[1]) is None
     ends.acknowledge("mine", waiting)
     assert not list(ends.pending("mine"))
+
+
+class Slow:
+    """Does not return from the first call until it may."""
+
+    name = "slow"
+    tasks = False
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.may = threading.Event()
+
+    def available(self) -> str:
+        """It is."""
+        return ""
+
+    def ended(self, end: End) -> None:
+        """Note the run."""
+        self.calls.append(end.run_id)
+        if len(self.calls) == 1:
+            self.may.wait(30)
+
+
+def test_ends_lose_no_attempt_to_one_that_hangs(fleet: Fleet, valkey: redis.Redis) -> None:
+    """While a call hangs its worker makes no other; what was fetched with it is delivered at its first attempt then."""
+    chosen = fleet.settings.model_copy(update={"observer_timeout_s": 0.1, "observer_tries": 2})
+    observer = Slow()
+    courier = Courier(observer, "w1", valkey, chosen)
+    courier.open()
+    runs = [f"r{number}" for number in range(30)]
+    for run in runs:
+        valkey.xadd("tta:ends", {"run_id": run, "task_id": "", "status": "completed", "at": time.time()})
+    courier.deliver(0.0)
+    for _ in range(5):
+        courier.deliver(0.0)
+    assert observer.calls == ["r0"]
+    assert not courier.elected()
+    observer.may.set()
+    while not courier.elected():
+        time.sleep(0.01)
+    courier.deliver(0.0)
+    assert set(observer.calls) == set(runs)
+    assert (counted(fleet, "failed", "slow"), counted(fleet, "given_up", "slow")) == (1, 0)
+
+
+def test_an_end_that_cannot_be_read_holds_up_no_other(fleet: Fleet, valkey: redis.Redis) -> None:
+    """A status that a newer version has added is tried and given up; the ends around it are delivered."""
+    observer = Slow()
+    observer.may.set()
+    courier = Courier(observer, "w1", valkey, fleet.settings.model_copy(update={"observer_tries": 1}))
+    courier.open()
+    for run, status in (("r1", "failed"), ("r2", "evaporated"), ("r3", "completed")):
+        valkey.xadd("tta:ends", {"run_id": run, "task_id": "", "status": status, "at": time.time()})
+    for _ in range(2):
+        courier.deliver(0.0)
+    assert observer.calls == ["r1", "r3"]
+    assert counted(fleet, "given_up", "slow") == 1
+
+
+def test_a_broken_observer_keeps_no_worker_from_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is not there, is none, or raises is named in the log; the others are notified."""
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "broken-1.dist-info").mkdir()
+    (tmp_path / "broken-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    entries = "".join(f"{name} = broken:{name.title()}\n" for name in ("raises", "missing", "nothing", "misnamed"))
+    (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text(f"[tta_tasks.observers]\n{entries}")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins._found.cache_clear()
+    settings.cache_clear()
+    try:
+        assert [observer.name for observer in observers()] == ["webhook"]
+    finally:
+        plugins._found.cache_clear()
+    assert all(f"{name!r}" in caplog.text or f"Observer {name} " in caplog.text for name in ("raises", "missing"))
+    assert "The observer 'nothing' (broken.Nothing) is none." in caplog.text
+    assert "name = 'misnamed'" in caplog.text
+
+
+BROKEN = """
+class Raises:
+    name, tasks = "raises", False
+    def available(self): raise RuntimeError("no configuration file")
+    def ended(self, end): ...
+
+class Nothing: ...
+
+class Misnamed(Raises): ...
+"""
+
+
+def test_one_worker_at_a_time_is_elected(valkey: redis.Redis, fleet: Fleet) -> None:
+    """Another one follows when it resigns, or when its time is over; who is not elected ends no election."""
+    election = Election(valkey, fleet.settings, "observer:x", hold_s=60)
+    assert [election.elected(worker) for worker in ("w1", "w2", "w1")] == [True, False, True]
+    election.resign("w2")
+    assert not election.elected("w2")
+    election.resign("w1")
+    assert election.elected("w2")
+    valkey.pexpire("tta:observer:x", 1)
+    while valkey.exists("tta:observer:x"):
+        time.sleep(0.001)
+    assert election.elected("w1")
 
 
 def test_signature_is_that_of_the_specification() -> None:

@@ -105,6 +105,15 @@ def test_transient_fault_is_tried_again(fleet: Fleet) -> None:
     assert {task.label: task.attempts for task in record.tasks}["generate one_unreachable_once"] == 2
 
 
+@pytest.mark.slow
+def test_what_a_worker_cannot_read_is_left_to_another(fleet: Fleet) -> None:
+    """A result of a newer version, which a task needs, fails nothing: the task waits for a worker that can read it."""
+    fleet.start()
+    record = fleet.ended(fleet.submit(["one_unreadable_once"], target=Target.DEV))
+    task = next(task for task in record.tasks if task.label == "generate one_unreadable_once")
+    assert (task.status, task.attempts, task.losses) == (Status.COMPLETED, 2, 0)
+
+
 def test_pool_process_that_dies_costs_one_attempt(fleet: Fleet) -> None:
     """A task whose process dies is done again, and the callback comes."""
     fleet.start()

@@ -91,11 +91,11 @@ class Ends(Queries):
             if len(found) < BATCH:
                 return
 
-    def begin(self, observer: str, pending: Pending) -> End | None:
-        """Count one more attempt to deliver ``pending``; ``None`` if it is no longer in the stream."""
+    def begin(self, observer: str, pending: Pending) -> dict[bytes, bytes] | None:
+        """Count one more attempt to deliver ``pending``; return its fields, ``None`` if the stream has lost them."""
         with translated(self._url):
             claimed: Any = self._redis.xclaim(self._key, observer, CONSUMER, 0, [pending.id])
-        return self._end(pending.id, claimed[0][1]) if claimed else None
+        return claimed[0][1] or None if claimed else None
 
     def acknowledge(self, observer: str, pending: Sequence[Pending]) -> None:
         """Record that nothing of ``pending`` is delivered to ``observer`` again."""
@@ -103,10 +103,14 @@ class Ends(Queries):
             with translated(self._url):
                 self._redis.xack(self._key, observer, *(each.id for each in pending))
 
-    def _end(self, position: str, fields: dict[bytes, bytes]) -> End:
-        """An end with what the ledger still knows of it."""
+    def end_of(self, pending: Pending, fields: dict[bytes, bytes]) -> End:
+        """The end in ``fields``, with what the ledger still knows of it.
+
+        Raises:
+            ValueError: Another version wrote it, with a status that is unknown here.
+        """
         text = {name.decode(): value.decode() for name, value in fields.items()}
-        facts: dict[str, Any] = {"id": position, "at": float(text["at"]), "status": Status(text["status"])}
+        facts: dict[str, Any] = {"id": pending.id, "at": float(text["at"]), "status": Status(text["status"])}
         facts["run_id"], task_id = text["run_id"], text["task_id"]
         try:
             return self._of_task(facts, task_id) if task_id else self._of_run(facts)

@@ -5,6 +5,7 @@ A code base is not blocked by its history: of what the tools find, only what the
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from tta_tasks import plugins, tracing
@@ -13,6 +14,8 @@ from tta_tasks.models import GateOutcome, Gates
 from tta_tasks.protocols import Gate, GateJob
 
 __all__ = ["judge", "load"]
+
+log = logging.getLogger(__name__)
 
 
 def load(gates: Gates) -> tuple[Gate, ...]:
@@ -50,9 +53,13 @@ def _loaded(name: str) -> Gate:
 def _judged(gate: Gate, job: GateJob) -> GateOutcome:
     try:
         outcome = gate.judge(job)
-    except EngineFailed as error:
+    except Exception as error:
+        if not isinstance(error, EngineFailed):
+            log.exception("Gate %s", gate.name)
         outcome = GateOutcome(
-            name=gate.name, outcome="failed" if job.gates.enforced(gate.name) else "reported", detail=str(error)
+            name=gate.name,
+            outcome="failed" if job.gates.enforced(gate.name) else "reported",
+            detail=str(error) if isinstance(error, EngineFailed) else f"it raised {type(error).__name__}: {error}",
         )
     remedy = gate.remedy(job) if outcome.outcome == "failed" else ""
     return outcome.model_copy(update={"name": gate.name, "remedy": remedy})

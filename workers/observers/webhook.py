@@ -40,7 +40,7 @@ class Webhook:
         return "" if settings().webhook_url.get_secret_value() else "TTA_WEBHOOK_URL is not set"
 
     def ended(self, end: End) -> None:
-        """Post ``end``.
+        """Post ``end``; each operation of the connection may take ``observer_timeout_s``.
 
         Raises:
             ObserverFailed: The server was not reached in time, or answered with another status than 2xx.
@@ -57,7 +57,9 @@ class Webhook:
         except urllib.error.HTTPError as error:
             with error:
                 raise ObserverFailed(f"{host} answered {error.code}.") from None
-        except (OSError, http.client.HTTPException) as error:
+        except http.client.HTTPException as error:
+            raise ObserverFailed(f"{host} did not answer as a server of HTTP does: {type(error).__name__}.") from None
+        except OSError as error:
             raise ObserverFailed(f"{host} was not reached: {getattr(error, 'reason', error)}.") from None
 
 

@@ -112,6 +112,9 @@ def _go_on(ledger: Ledger, task: Task[..., Any], record: TaskRecord | None) -> N
         began = time.monotonic()
         try:
             result = _performed(ledger, record)
+        except RecordUnreadable as error:
+            _leave(ledger, record, error, worker)
+            return
         except kind_of(record.request).retry.retry_on as error:
             # Retries are counted on a message of its own.
             due = time.time() + GRACE_S
@@ -189,10 +192,18 @@ def _attempted(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> Resu
     policy = kind_of(record.request).retry
     try:
         return _performed(ledger, record)
+    except RecordUnreadable as error:
+        _leave(ledger, record, error, task.request.hostname or "")
+        raise
     except policy.retry_on as error:
         if task.request.retries < policy.max_retries:
             raise _again(ledger, task, record, error) from error
         return failed(record.request, error)
+
+
+def _leave(ledger: Ledger, record: TaskRecord, error: RecordUnreadable, worker: str) -> None:
+    """Leave a task to a worker that can read what it needs; the reconciler publishes it again."""
+    ledger.requeue(record, f"left to another worker: {error.message}", time.time() + GRACE_S, worker=worker)
 
 
 def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TtaError) -> Exception:
@@ -245,7 +256,10 @@ def ledger() -> Ledger:
 
 def _validated(request: dict[str, Any]) -> AnyRequest:
     try:
-        return REQUEST.validate_python(request, extra="ignore")
+        validated = REQUEST.validate_python(request, extra="ignore")
+        if unknown := request.keys() - type(validated).model_fields:
+            log.warning("A request has fields that are unknown here, and ignored: %s", ", ".join(sorted(unknown)))
+        return validated  # noqa: TRY300 - the exception is of validating
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -277,6 +291,8 @@ def _answered(record: TaskRecord, ask: Callable[[], A]) -> A | Result:
     kind = kind_of(record.request)
     try:
         return ask()
+    except RecordUnreadable:
+        raise
     except kind.retry.retry_on:
         raise
     except Cancelled as error:

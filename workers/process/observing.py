@@ -7,19 +7,22 @@ than ``observer_timeout_s``, is repeated, by whichever worker is elected then; a
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 from celery import bootsteps
 
 from tta_tasks import plugins
-from tta_tasks.connection import connect, translated
+from tta_tasks.connection import connect
 from tta_tasks.errors import ObserverFailed, TransientError, UnknownEngine
 from tta_tasks.kinds import RetryPolicy
 from tta_tasks.ledger import Ledger
+from tta_tasks.ledger.election import Election
 from tta_tasks.ledger.ends import Pending
 from tta_tasks.models import End
 from tta_tasks.protocols import Observer
@@ -29,24 +32,34 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the elected worker waits for an end before it renews its election, and others between two attempts.
 WAIT_S: Final = 1.0
+#: Ends named in one line of the log.
+MAX_NAMED: Final = 10
 #: Between two attempts to deliver an end.
 BACKOFF: Final = RetryPolicy(backoff_s=1.0, backoff_max_s=300.0, jitter=0.0)
 
 
 class Courier:
-    """Delivers ends to one observer."""
+    """Delivers ends to one observer.
+
+    Args:
+        observer: Its name is that of its entry point.
+        worker: Node name of this worker.
+        client: The ledger's Redis.
+        chosen: How this process is set up.
+    """
 
     def __init__(self, observer: Observer, worker: str, client: redis.Redis, chosen: Settings) -> None:
-        self._observer = observer
+        self._observer, self._tasks = observer, observer.tasks
         self._worker = worker
-        self._redis = client
         self._settings = chosen
         self._ledger = Ledger(client, chosen)
         self._ends = self._ledger.ends
-        self._lock = f"{chosen.key_prefix}observer:{observer.name}"
-        self._hold_ms = int(1000 * (chosen.observer_timeout_s + 5 * WAIT_S))
+        hold_s = chosen.observer_timeout_s + 5 * WAIT_S
+        self._election = Election(client, chosen, f"observer:{observer.name}", hold_s)
         self._delays = [BACKOFF.delay_s(tried) for tried in range(chosen.observer_tries - 1)]
         self._call: threading.Thread | None = None
+        #: When it makes no more attempts, on the monotonic clock.
+        self.until = math.inf
 
     def open(self) -> None:
         """Have ends kept for the observer from now on."""
@@ -56,56 +69,52 @@ class Courier:
         """Whether this worker is the one that delivers now; not while an earlier delivery of its still hangs."""
         if self._call is not None and self._call.is_alive():
             return False
-        with translated(self._settings.redis):
-            if self._redis.set(self._lock, self._worker, nx=True, px=self._hold_ms):
-                return True
-            return self._redis.get(self._lock) == self._worker.encode() and bool(
-                self._redis.pexpire(self._lock, self._hold_ms)
-            )
+        return self._election.elected(self._worker)
 
     def resign(self) -> None:
         """Let another worker deliver at once."""
-        with translated(self._settings.redis):
-            if self._redis.get(self._lock) == self._worker.encode():
-                self._redis.delete(self._lock)
+        self._election.resign(self._worker)
 
     def deliver(self, wait_s: float) -> None:
         """Deliver what is due; wait up to ``wait_s`` for something new."""
         name = self._observer.name
         self._ends.open(name, start="0")  # it is kept, and made again if it has expired
-        self._ends.fetch(name, wait_s, tasks=self._observer.tasks)
+        self._ends.fetch(name, wait_s, tasks=self._tasks)
         given_up = []
         for pending in self._ends.pending(name):
             if pending.attempts > len(self._delays):
                 given_up.append(pending)
             elif pending.attempts and pending.idle_s < self._delays[pending.attempts - 1]:
                 continue
-            elif not self._attempted(pending):
+            elif time.monotonic() > self.until or not self.elected():
                 break
+            else:
+                self._attempt(pending)
         self._give_up(given_up)
 
-    def _attempted(self, pending: Pending) -> bool:
-        """Make one attempt to deliver an end; ``False`` if this worker is no longer elected."""
-        if not self.elected():
-            return False
-        end = self._ends.begin(self._observer.name, pending)
+    def _attempt(self, pending: Pending) -> None:
+        """Make one attempt to deliver an end."""
+        fields = self._ends.begin(self._observer.name, pending)
         try:
-            if end is not None:
-                self._notify(end)
+            if fields is not None:
+                self._notify(self._ends.end_of(pending, fields))
         except Exception as error:  # noqa: BLE001 - an observer is anybody's code
             self._count("failed", 1)
             log.warning("Observer %s, attempt %d: %s", self._observer.name, pending.attempts + 1, error)
         else:
             self._ends.acknowledge(self._observer.name, [pending])
-            self._count("delivered" if end is not None else "given_up", 1)
-        return True
+            self._count("delivered" if fields is not None else "given_up", 1)
 
     def _give_up(self, pending: Sequence[Pending]) -> None:
         if pending:
             self._ends.acknowledge(self._observer.name, pending)
             self._count("given_up", len(pending))
             tries = len(self._delays) + 1
-            log.error("Observer %s: %d ends were given up after %d attempts.", self._observer.name, len(pending), tries)
+            named = ", ".join(each.id for each in pending[:MAX_NAMED])
+            log.error(
+                "Observer %s: %d ends were given up after %d attempts: %s.",
+                *(self._observer.name, len(pending), tries, named),
+            )
 
     def _count(self, outcome: str, number: int) -> None:
         self._ledger.count(f"notified:{self._observer.name}:{outcome}", number)
@@ -130,20 +139,31 @@ class Courier:
 
 
 def observers() -> list[Observer]:
-    """The observers of this host that are set up; one that cannot be asked is logged and left out."""
+    """The observers of this host that are set up.
+
+    One that cannot be loaded, or is none, is logged and left out: it must not keep the worker from its tasks.
+    """
     found: list[Observer] = []
     for name in plugins.names(plugins.OBSERVERS):
         try:
-            observer = cast("Observer", plugins.load(plugins.OBSERVERS, name)())
-            unavailable = observer.available()
+            observer = _loaded(name)
+            if not observer.available():
+                found.append(observer)
         except UnknownEngine as error:
             log.error("%s", error)  # noqa: TRY400 - one line
         except Exception:
             log.exception("Observer %s is not notified", name)
-        else:
-            if not unavailable:
-                found.append(observer)
     return found
+
+
+def _loaded(name: str) -> Observer:
+    observer = plugins.load(plugins.OBSERVERS, name)()
+    if not isinstance(observer, Observer) or observer.name != name:
+        raise UnknownEngine(
+            f"The observer {name!r} ({type(observer).__module__}.{type(observer).__qualname__}) is none.",
+            f"It needs ended, available, tasks, and name = {name!r}; see tta_tasks.protocols.Observer.",
+        )
+    return observer
 
 
 class Observing(bootsteps.StartStopStep):
@@ -152,31 +172,34 @@ class Observing(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(worker, **kwargs)
         self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[threading.Thread, Courier] = {}
 
     def start(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own
-        """Begin, before the first task is taken."""
+        """Begin, before the first task is claimed."""
         chosen = settings()
         for observer in observers():
             courier = Courier(observer, worker.hostname, connect(chosen), chosen)
-            opened = _attempt(courier.open)
+            opened = _done(courier.open)
             thread = threading.Thread(target=self._run, args=(courier, opened), name=observer.name, daemon=True)
-            self._threads.append(thread)
+            self._threads[thread] = courier
             thread.start()
 
     def stop(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
-        """Deliver what is due, within the time of one delivery, and let another worker go on."""
+        """Deliver what is due, all observers within the time of one delivery, and let other workers continue."""
+        until = time.monotonic() + settings().observer_timeout_s
+        for courier in self._threads.values():
+            courier.until = until
         self._stopped.set()
         for thread in self._threads:
-            thread.join(settings().observer_timeout_s)
+            thread.join(max(0.0, until - time.monotonic()) + WAIT_S)
 
     def _run(self, courier: Courier, opened: bool) -> None:  # noqa: FBT001 - a thread's argument
-        while not self._stopped.wait(0):
-            opened = opened or _attempt(courier.open)
-            if not (opened and _attempt(partial(_deliver, courier, WAIT_S))):
+        while not self._stopped.is_set():
+            opened = opened or _done(courier.open)
+            if not (opened and _done(partial(_deliver, courier, WAIT_S))):
                 self._stopped.wait(WAIT_S)
-        _attempt(partial(_deliver, courier, 0.0))
-        _attempt(courier.resign)
+        _done(partial(_deliver, courier, 0.0))
+        _done(courier.resign)
 
 
 def _deliver(courier: Courier, wait_s: float) -> None:
@@ -185,7 +208,7 @@ def _deliver(courier: Courier, wait_s: float) -> None:
     courier.deliver(wait_s)
 
 
-def _attempt(step: Callable[[], None]) -> bool:
+def _done(step: Callable[[], None]) -> bool:
     """Whether ``step`` was done; whatever it was that kept it from that, the thread goes on."""
     try:
         step()

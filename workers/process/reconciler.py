@@ -23,10 +23,11 @@ import redis
 from celery import bootsteps
 
 from tta_tasks import publishing, queues
-from tta_tasks.connection import connect, translated
+from tta_tasks.connection import connect
 from tta_tasks.errors import RecordMissing, RecordUnreadable, StoreUnavailable, TransientError, TtaError
 from tta_tasks.fleet import Fleet, waiting_at_rabbitmq, waiting_since
 from tta_tasks.ledger import GRACE_S, Ledger, TransitionResult
+from tta_tasks.ledger.election import Election
 from tta_tasks.models import Promotion, Status, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import ArtifactStore
@@ -59,7 +60,7 @@ class Reconciler:
 
     def __init__(self, ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
         self._ledger = ledger
-        self._redis = client
+        self._election = Election(client, settings, "reconciler", hold_s=3 * settings.reconcile_interval_s)
         self._settings = settings
         self._fleet = Fleet(ledger, settings)
         self._every = settings.reconcile_interval_s
@@ -69,13 +70,7 @@ class Reconciler:
 
     def elected(self, name: str) -> bool:
         """Whether ``name`` is the one that reconciles now; it stays so for a few intervals."""
-        key, hold_ms = f"{self._settings.key_prefix}reconciler", int(self._every * 3000)
-        with translated(self._settings.redis):
-            if self._redis.set(key, name, nx=True, px=hold_ms):
-                return True
-            if self._redis.get(key) != name.encode():
-                return False
-            return bool(self._redis.pexpire(key, hold_ms))
+        return self._election.elected(name)
 
     def reconcile(self) -> int:
         """One pass over what is due; answers how many tasks were published again, ended, or left parked.

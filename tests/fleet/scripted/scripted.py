@@ -14,7 +14,7 @@ from pathlib import Path
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tta_tasks.errors import EngineFailed, StoreUnavailable
+from tta_tasks.errors import EngineFailed, RecordUnreadable, StoreUnavailable
 from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
@@ -59,6 +59,8 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
         os._exit(7)
     if what.endswith("unreachable_once") and attempts == 1:
         raise StoreUnavailable("It does not answer.")
+    if what.endswith("unreadable_once") and attempts == 1:
+        raise RecordUnreadable("The record of task t cannot be read here.", "Upgrade this host.")
     if what.endswith("waits"):
         until = time.monotonic() + 30
         while time.monotonic() < until and not ledger.is_cancelled(task):

@@ -71,9 +71,16 @@ def serve(say: Callable[[str], None], stop: bool) -> None:  # noqa: FBT001 - beh
 
 def _stop(places: list[Path], say: Callable[[str], None]) -> None:
     for files in _environments(places):
-        if not files.unsupervised():  # so the process is its supervisor, and no other that was given its id
+        if files.unsupervised():
+            continue
+        try:
+            pid = files.observed().pid
+        except DeploymentFailed as error:
+            say(f"{files.base} cannot be ended: {error}")
+            continue
+        if pid:  # it is its supervisor's, and not another's that was given the same id
             say(f"ending {files.base}")
-            os.kill(files.observed().pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + ENDED_S
     while not all(files.unsupervised() for files in _environments(places)):
         if time.monotonic() > until:
