@@ -112,6 +112,7 @@ def test_a_package_adds_a_gate(judged: Judge) -> None:
         ({"asked": ["magic"]}, "parked", "has words"),
         ("no table", "failed", "words is no table. Write one."),
         (False, "reported", "words is no table. Write one."),
+        ("a fault", "failed", "it raised LookupError: unforeseen"),
     ],
 )
 def test_a_gate_of_a_package_has_the_components_threshold(

@@ -53,13 +53,15 @@ def _loaded(name: str) -> Gate:
 def _judged(gate: Gate, job: GateJob) -> GateOutcome:
     try:
         outcome = gate.judge(job)
+    except EngineFailed as error:
+        outcome = _undecided(gate, job, str(error))
     except Exception as error:
-        if not isinstance(error, EngineFailed):
-            log.exception("Gate %s", gate.name)
-        outcome = GateOutcome(
-            name=gate.name,
-            outcome="failed" if job.gates.enforced(gate.name) else "reported",
-            detail=str(error) if isinstance(error, EngineFailed) else f"it raised {type(error).__name__}: {error}",
-        )
+        log.exception("Gate %s", gate.name)
+        outcome = _undecided(gate, job, f"it raised {type(error).__name__}: {error}")
     remedy = gate.remedy(job) if outcome.outcome == "failed" else ""
     return outcome.model_copy(update={"name": gate.name, "remedy": remedy})
+
+
+def _undecided(gate: Gate, job: GateJob, why: str) -> GateOutcome:
+    """The outcome of a gate that came to no verdict."""
+    return GateOutcome(name=gate.name, outcome="failed" if job.gates.enforced(gate.name) else "reported", detail=why)

@@ -16,6 +16,8 @@ class WordsGate:
     def judge(self, job: GateJob) -> GateOutcome:
         """Look for the words in all modules."""
         table = job.gates.plugins.get(self.name, {})
+        if table == "a fault":
+            raise LookupError("unforeseen")
         if not isinstance(table, dict):
             raise EngineFailed("words is no table.", "Write one.")
         text = " ".join((job.workspace.project / module.path).read_text() for module in job.workspace.component.modules)
