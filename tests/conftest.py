@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -82,6 +84,53 @@ def collector() -> Iterator[Collector]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield Collector(f"http://127.0.0.1:{server.server_port}", spans)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@dataclass
+class Receiver:
+    """Takes what is posted to it."""
+
+    url: str = ""
+    #: Headers and body of each request, in order.
+    posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    #: Statuses to answer with, the next one first; then 204.
+    answers: list[int] = field(default_factory=list)
+    #: Requests are answered while it is set.
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def ends(self) -> list[dict[str, Any]]:
+        """What was posted."""
+        return [json.loads(body) for _, body in self.posts]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server on the loopback for webhooks."""
+    made = Receiver()
+    made.open.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made.posts.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            made.open.wait(30)
+            self.send_response(made.answers.pop(0) if made.answers else 204)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made.url = f"http://127.0.0.1:{server.server_port}/hook?token=hidden"
+    yield made
+    made.open.set()
     server.shutdown()
     thread.join()
     server.server_close()

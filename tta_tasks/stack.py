@@ -16,6 +16,8 @@ from pathlib import Path
 FILE = "stack.json"
 #: Held by the supervisor as long as it lives. (Its process id would not tell: it may be another's by now.)
 LOCK = "supervisor.lock"
+#: Held, shared, by what still delivers ends when the worker has been ended; the broker stays for it.
+COURIERS = "couriers.lock"
 
 
 @dataclass(frozen=True)

@@ -86,16 +86,34 @@ def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
                 _mend(broker)
                 worker.mend()
             stack.remove(state)
-            _shut_down(worker, broker)
+            _shut_down(worker, broker, state)
     finally:
         stack.remove(state)
-        _shut_down(worker, broker)
+        _shut_down(worker, broker, state)
 
 
-def _shut_down(worker: WorkerProcess, broker: Broker) -> None:
+def _shut_down(worker: WorkerProcess, broker: Broker, state: Path) -> None:
     with _undisturbed():
         worker.stop()
+        _await_couriers(state)
         broker.stop()
+
+
+def _await_couriers(state: Path) -> None:
+    """Wait until observers were notified of what has ended: no longer than one delivery may take."""
+    if not (state / stack.COURIERS).exists():
+        return
+    from tta_tasks.settings import Settings  # noqa: PLC0415 - not before somebody waits for the stack
+
+    until = time.monotonic() + Settings().observer_timeout_s + EVERY_S
+    with (state / stack.COURIERS).open("ab") as lock:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(EVERY_S / 10)
+            else:
+                break
 
 
 @contextlib.contextmanager

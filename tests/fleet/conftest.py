@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -69,9 +70,15 @@ class Fleet:
             return int(channel._size(queue))
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
-        """End a worker and its pool at once, as a host that dies does."""
+        """End a worker, its pool and its courier at once, as a host that dies does."""
+        children: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(worker.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
+        for process in children:  # the courier has a session of its own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         worker.wait()
 
     def submit(

@@ -10,9 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,60 +23,15 @@ from tta_tasks.ledger.election import Election
 from tta_tasks.models import End, RunEnd, Status, Target, TaskEnd
 from tta_tasks.settings import settings
 from workers.observers.webhook import signature
-from workers.process.observing import Courier, observers
+from workers.process.courier import Courier, observers
 
 if TYPE_CHECKING:
+    from tests.conftest import Receiver
     from tests.fleet.conftest import Fleet
 
 pytestmark = pytest.mark.stack
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b").decode()
-
-
-@dataclass
-class Receiver:
-    """Takes what is posted to it."""
-
-    url: str = ""
-    #: Headers and body of each request, in order.
-    posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    #: Statuses to answer with, the next one first; then 204.
-    answers: list[int] = field(default_factory=list)
-    #: Requests are answered while it is set.
-    open: threading.Event = field(default_factory=threading.Event)
-
-    def ends(self) -> list[dict[str, Any]]:
-        """What was posted."""
-        return [json.loads(body) for _, body in self.posts]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    made.open.set()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            made.posts.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            made.open.wait(30)
-            self.send_response(made.answers.pop(0) if made.answers else 204)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    made.url = f"http://127.0.0.1:{server.server_port}/hook?token=hidden"
-    yield made
-    made.open.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,21 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from orchestrator.local.joining import failure, joined, prepare
 from tta_tasks import stack
+from tta_tasks.client import TaskClient
 from tta_tasks.errors import BrokerUnavailable, SettingsError
 from tta_tasks.git import git
+from tta_tasks.models import Component, Status, TestingRequest
+from tta_tasks.settings import settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Receiver
 
 pytestmark = pytest.mark.stack
 
@@ -185,3 +192,25 @@ def test_state_folder_is_invisible_to_git(tmp_path: Path) -> None:
     git("init", "--quiet", cwd=tmp_path, error=SettingsError)
     prepare(tmp_path / ".tta")
     assert git("status", "--porcelain", cwd=tmp_path, error=SettingsError) == b""
+
+
+@pytest.mark.slow
+def test_observers_are_notified_before_the_stack_is_gone(
+    state: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends last is posted too, though the stack's user leaves at once; and only once."""
+    monkeypatch.setenv("TTA_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("TTA_WEBHOOK_TASKS", "true")
+    request = TestingRequest(snapshot="0" * 64, component=Component(name="shop", modules=()))
+    for _ in range(2):
+        with joined(state, slots=1) as running:
+            monkeypatch.setenv("TTA_BROKER_URL", running.broker_url)
+            settings.cache_clear()
+            with TaskClient.connect() as client:
+                task_id = client.submit(request)
+                assert client.result(task_id, timeout=60).status is Status.FAILED
+        monkeypatch.delenv("TTA_BROKER_URL")
+        wait_until(lambda: not processes_of(state))
+        (end,) = receiver.ends()
+        assert (end["task_id"], end["status"], end["error"]["type"]) == (task_id, "failed", "ArtifactMissing")
+        receiver.posts.clear()

@@ -1,223 +1,89 @@
-"""Notifies observers of ends: one thread an observer, in the one worker that is elected for it.
-
-Nothing waits for an observer: runs and tasks have ended before it is notified. A delivery that raises, or takes longer
-than ``observer_timeout_s``, is repeated, by whichever worker is elected then; after ``observer_tries`` it is given up.
-"""
+"""Has observers notified: keeps ends for them, and runs the process that delivers (:mod:`workers.process.courier`)."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
-import math
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
-import redis
 from celery import bootsteps
 
-from tta_tasks import plugins
-from tta_tasks.connection import connect
-from tta_tasks.errors import ObserverFailed, TransientError, UnknownEngine
-from tta_tasks.kinds import RetryPolicy
+from tta_tasks import stack
+from tta_tasks.errors import TransientError
 from tta_tasks.ledger import Ledger
-from tta_tasks.ledger.election import Election
-from tta_tasks.ledger.ends import Pending
-from tta_tasks.models import End
-from tta_tasks.protocols import Observer
-from tta_tasks.settings import Settings, settings
+from tta_tasks.settings import settings
+from workers.process.courier import WAIT_S, observers
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the elected worker waits for an end before it renews its election, and others between two attempts.
-WAIT_S: Final = 1.0
-#: Ends named in one line of the log.
-MAX_NAMED: Final = 10
-#: Between two attempts to deliver an end.
-BACKOFF: Final = RetryPolicy(backoff_s=1.0, backoff_max_s=300.0, jitter=0.0)
-
-
-class Courier:
-    """Delivers ends to one observer.
-
-    Args:
-        observer: Its name is that of its entry point.
-        worker: Node name of this worker.
-        client: The ledger's Redis.
-        chosen: How this process is set up.
-    """
-
-    def __init__(self, observer: Observer, worker: str, client: redis.Redis, chosen: Settings) -> None:
-        self._observer, self._tasks = observer, observer.tasks
-        self._worker = worker
-        self._settings = chosen
-        self._ledger = Ledger(client, chosen)
-        self._ends = self._ledger.ends
-        hold_s = chosen.observer_timeout_s + 5 * WAIT_S
-        self._election = Election(client, chosen, f"observer:{observer.name}", hold_s)
-        self._delays = [BACKOFF.delay_s(tried) for tried in range(chosen.observer_tries - 1)]
-        self._call: threading.Thread | None = None
-        #: When it makes no more attempts, on the monotonic clock.
-        self.until = math.inf
-
-    def open(self) -> None:
-        """Have ends kept for the observer from now on."""
-        self._ends.open(self._observer.name)
-
-    def elected(self) -> bool:
-        """Whether this worker is the one that delivers now; not while an earlier delivery of its still hangs."""
-        if self._call is not None and self._call.is_alive():
-            return False
-        return self._election.elected(self._worker)
-
-    def resign(self) -> None:
-        """Let another worker deliver at once."""
-        self._election.resign(self._worker)
-
-    def deliver(self, wait_s: float) -> None:
-        """Deliver what is due; wait up to ``wait_s`` for something new."""
-        name = self._observer.name
-        self._ends.open(name, start="0")  # it is kept, and made again if it has expired
-        self._ends.fetch(name, wait_s, tasks=self._tasks)
-        given_up = []
-        for pending in self._ends.pending(name):
-            if pending.attempts > len(self._delays):
-                given_up.append(pending)
-            elif pending.attempts and pending.idle_s < self._delays[pending.attempts - 1]:
-                continue
-            elif time.monotonic() > self.until or not self.elected():
-                break
-            else:
-                self._attempt(pending)
-        self._give_up(given_up)
-
-    def _attempt(self, pending: Pending) -> None:
-        """Make one attempt to deliver an end."""
-        fields = self._ends.begin(self._observer.name, pending)
-        try:
-            if fields is not None:
-                self._notify(self._ends.end_of(pending, fields))
-        except Exception as error:  # noqa: BLE001 - an observer is anybody's code
-            self._count("failed", 1)
-            log.warning("Observer %s, attempt %d: %s", self._observer.name, pending.attempts + 1, error)
-        else:
-            self._ends.acknowledge(self._observer.name, [pending])
-            self._count("delivered" if fields is not None else "given_up", 1)
-
-    def _give_up(self, pending: Sequence[Pending]) -> None:
-        if pending:
-            self._ends.acknowledge(self._observer.name, pending)
-            self._count("given_up", len(pending))
-            tries = len(self._delays) + 1
-            named = ", ".join(each.id for each in pending[:MAX_NAMED])
-            log.error(
-                "Observer %s: %d ends were given up after %d attempts: %s.",
-                *(self._observer.name, len(pending), tries, named),
-            )
-
-    def _count(self, outcome: str, number: int) -> None:
-        self._ledger.count(f"notified:{self._observer.name}:{outcome}", number)
-
-    def _notify(self, end: End) -> None:
-        """Call the observer, and wait no longer than it may take."""
-        failures: list[BaseException] = []
-        call = partial(self._called, end, failures)
-        self._call = threading.Thread(target=call, name="observer", daemon=True)
-        self._call.start()
-        self._call.join(self._settings.observer_timeout_s)
-        if self._call.is_alive():
-            raise ObserverFailed(f"It took longer than {self._settings.observer_timeout_s:g} s.")
-        if failures:
-            raise failures[0]
-
-    def _called(self, end: End, failures: list[BaseException]) -> None:
-        try:
-            self._observer.ended(end)
-        except BaseException as error:  # noqa: BLE001 - it must not end the thread with a traceback
-            failures.append(error)
-
-
-def observers() -> list[Observer]:
-    """The observers of this host that are set up.
-
-    One that cannot be loaded, or is none, is logged and left out: it must not keep the worker from its tasks.
-    """
-    found: list[Observer] = []
-    for name in plugins.names(plugins.OBSERVERS):
-        try:
-            observer = _loaded(name)
-            if not observer.available():
-                found.append(observer)
-        except UnknownEngine as error:
-            log.error("%s", error)  # noqa: TRY400 - one line
-        except Exception:
-            log.exception("Observer %s is not notified", name)
-    return found
-
-
-def _loaded(name: str) -> Observer:
-    observer = plugins.load(plugins.OBSERVERS, name)()
-    if not isinstance(observer, Observer) or observer.name != name:
-        raise UnknownEngine(
-            f"The observer {name!r} ({type(observer).__module__}.{type(observer).__qualname__}) is none.",
-            f"It needs ended, available, tasks, and name = {name!r}; see tta_tasks.protocols.Observer.",
-        )
-    return observer
+#: Seconds before a courier that has died is started again.
+RESTART_S: Final = 5.0
 
 
 class Observing(bootsteps.StartStopStep):
-    """Worker step: a thread for each observer, which delivers while this worker is the elected one."""
+    """Worker step: keeps a courier running while there are observers."""
+
+    # Neither threads nor pipes of its own may be in the processes that the pool forks.
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(worker, **kwargs)
         self._stopped = threading.Event()
-        self._threads: dict[threading.Thread, Courier] = {}
+        self._courier: subprocess.Popen[bytes] | None = None
 
     def start(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own
-        """Begin, before the first task is claimed."""
-        chosen = settings()
-        for observer in observers():
-            courier = Courier(observer, worker.hostname, connect(chosen), chosen)
-            opened = _done(courier.open)
-            thread = threading.Thread(target=self._run, args=(courier, opened), name=observer.name, daemon=True)
-            self._threads[thread] = courier
-            thread.start()
+        """Keep ends from now on, before the first task is claimed, and start the courier."""
+        found = observers()
+        try:
+            for observer in found:
+                Ledger.connect(settings()).ends.open(observer.name)
+        except TransientError as error:
+            log.warning("Observers are not notified of what ends before the ledger is reached: %s", error)
+        if found:
+            self._launch(worker.hostname)
+            threading.Thread(target=self._keep, args=(worker.hostname,), name="observing", daemon=True).start()
 
     def stop(self, worker: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
-        """Deliver what is due, all observers within the time of one delivery, and let other workers continue."""
-        until = time.monotonic() + settings().observer_timeout_s
-        for courier in self._threads.values():
-            courier.until = until
+        """Have what is due delivered, within the time of one delivery."""
         self._stopped.set()
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()) + WAIT_S)
+        if self._courier is not None and self._courier.stdin is not None:
+            self._courier.stdin.close()  # unlike a signal, this is noticed also if it has not come so far yet
+            try:
+                self._courier.wait(settings().observer_timeout_s + 3 * WAIT_S)
+            except subprocess.TimeoutExpired:
+                self._courier.kill()
 
-    def _run(self, courier: Courier, opened: bool) -> None:  # noqa: FBT001 - a thread's argument
-        while not self._stopped.is_set():
-            opened = opened or _done(courier.open)
-            if not (opened and _done(partial(_deliver, courier, WAIT_S))):
-                self._stopped.wait(WAIT_S)
-        _done(partial(_deliver, courier, 0.0))
-        _done(courier.resign)
+    def _launch(self, hostname: str) -> None:
+        with _stack_lock(settings().state_dir) as lock:
+            # In a session of its own: what ends the worker's group must not end a delivery. It ends with its input.
+            self._courier = subprocess.Popen(
+                [sys.executable, "-P", "-u", "-m", "workers.process.courier", hostname],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=lock,
+            )
+
+    def _keep(self, hostname: str) -> None:
+        while self._courier is not None:
+            code = self._courier.wait()
+            if self._stopped.wait(RESTART_S):
+                return
+            log.warning("The courier has ended with %d; it is started again.", code)
+            self._launch(hostname)
 
 
-def _deliver(courier: Courier, wait_s: float) -> None:
-    if not courier.elected():
-        raise ObserverFailed("Another worker delivers.")
-    courier.deliver(wait_s)
-
-
-def _done(step: Callable[[], None]) -> bool:
-    """Whether ``step`` was done; whatever it was that kept it from that, the thread goes on."""
-    try:
-        step()
-    except ObserverFailed:
-        return False
-    except TransientError as error:
-        log.warning("Observers are not notified now: %s", error)
-        return False
-    except Exception:
-        log.exception("Observers are not notified now")
-        return False
-    return True
+@contextlib.contextmanager
+def _stack_lock(state_dir: Path) -> Iterator[tuple[int, ...]]:
+    """What a courier inherits so that the local stack, if this is one's worker, keeps its broker up until it ends."""
+    if not (state_dir / stack.LOCK).exists():
+        yield ()
+        return
+    with (state_dir / stack.COURIERS).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield (lock.fileno(),)
