@@ -299,11 +299,15 @@ class TaskClient:
 
         Raises:
             RecordMissing: No such run, or it has expired.
+            RecordUnreadable: Another version wrote a part of it. It is asked to stop all the same, and ends where that
+                can be read.
         """
-        record = self.ledger.run(run_id)
+        try:
+            record = self.ledger.run(run_id)
+        finally:
+            self.ledger.cancel(run_id)
         if record.status.terminal:
             return
-        self.ledger.cancel(run_id)
         for task in reversed(record.tasks):  # what comes after another one ends before that could publish it
             if task.status in {Status.QUEUED, Status.PARKED}:
                 self.cancel(task.id)

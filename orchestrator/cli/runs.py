@@ -116,7 +116,11 @@ def results(run: str, repo: Path, branch: str | None, apply_: bool, output: Path
 def cancel(run: str) -> None:
     """Stop RUN: what waits ends at once, what runs at its next sign of life."""
     with connect() as client:
-        client.cancel_run(run)
+        try:
+            client.cancel_run(run)
+        except RecordUnreadable:
+            click.echo(f"{run}: asked to stop; it ends where its records can be read.")
+            raise
         record = client.ledger.run(run)
     left = [task.label for task in record.tasks if task.status is Status.RUNNING]
     click.echo(f"{run}: {record.status}" + (f"; still ending: {', '.join(left)}" if left else ""))

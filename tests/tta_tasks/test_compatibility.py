@@ -162,7 +162,7 @@ def test_newer_records_are_told_as_such(valkey: redis.Redis, chosen: Settings, s
     said = f"it has version {RECORD_VERSION + 1}, and the newest that is read here is {RECORD_VERSION}"
     with pytest.raises(RecordUnreadable, match=f"run {run_id} cannot be read here: {said}") as told:
         ledger.run(run_id)
-    assert told.value.hint == "Another version of tta-tasks wrote it; upgrade this host."
+    assert told.value.hint == "A newer version of tta-tasks wrote it; upgrade this host."
     task = next(key for key in stored if key.startswith("tta:task:")).removeprefix("tta:task:")
     with pytest.raises(RecordUnreadable, match=f"task {task} cannot be read here: {said}"):
         ledger.results([task])
@@ -184,6 +184,20 @@ def test_one_unreadable_run_does_not_hide_the_others(valkey: redis.Redis, stored
     assert "The record of run newer cannot be read here" in listed.stderr
     lines = CliRunner().invoke(main, ["list", "--json"], catch_exceptions=False).stdout.splitlines()
     assert [json.loads(line).get("run_id") for line in lines] == ["newer", None]
+
+
+def test_a_run_that_cannot_be_read_here_can_be_cancelled(
+    valkey: redis.Redis, chosen: Settings, stored: dict[str, Any]
+) -> None:
+    """It is asked to stop, and who asks is told why no more can be said of it; one that has ended stays as it is."""
+    run_id = fill(valkey, stored, newer)
+    assert CliRunner().invoke(main, ["cancel", run_id], catch_exceptions=False).exit_code == 1
+    assert not Ledger.connect(chosen).cancelled(run_id)
+    valkey.hset(f"tta:run:{run_id}", "left", 2)
+    asked = CliRunner().invoke(main, ["cancel", run_id], catch_exceptions=False)
+    assert asked.stdout == f"{run_id}: asked to stop; it ends where its records can be read.\n"
+    assert "it has version 2" in asked.stderr
+    assert Ledger.connect(chosen).cancelled(run_id)
 
 
 def test_names_of_0_1_0_are_kept(frozen: dict[str, list[str]]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
@@ -123,6 +125,45 @@ def test_a_gate_of_a_package_has_the_components_threshold(
     verdict = judged({"demo.py": ""}, {"demo.py": "magic = 1\n"}, gates=gates)["words"]
     assert (verdict.outcome, verdict.detail) == (outcome, said)
     assert verdict.remedy == ("use other words in demo" if outcome == "failed" else "")
+
+
+@pytest.fixture
+def documented_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The gate of ``write-an-engine.md``, installed as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "write-an-engine.md").read_text(encoding="utf-8")
+    section = page.partition("\n## A gate\n")[2]
+    source, table = re.search(r"```python\n(.*?)^```.*?```toml\n(.*?)^```", section, re.DOTALL | re.MULTILINE).groups()  # type: ignore[union-attr]
+    ((group, named),) = tomllib.loads(table)["project"]["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]
+    info = tmp_path / "installed" / "review-1.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "review_gate.py").write_text(source)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: review\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(info.parent)
+    plugins._found.cache_clear()
+    yield
+    plugins._found.cache_clear()
+
+
+@pytest.mark.usefixtures("documented_gate")
+@pytest.mark.parametrize(
+    ("threshold", "outcome", "said"),
+    [
+        ({}, "passed", "modules changed: 1"),
+        ({"review": 0}, "parked", "modules changed: 1"),
+        ({"review": False}, "reported", "modules changed: 1"),
+        ({"review": "none"}, "failed", "review = 'none' is no number. Write how many modules need no review."),
+    ],
+)
+def test_the_documented_gate_works_as_documented(
+    judged: Judge, threshold: dict[str, JsonValue], outcome: str, said: str
+) -> None:
+    """It passes, asks for a person, only reports, or is set up wrongly."""
+    gates = Gates(coverage=80, plugins=threshold)
+    verdict = judged({"demo.py": "x = 1\n"}, {"demo.py": "x = 2\n"}, gates=gates)["review"]
+    assert (verdict.outcome, verdict.detail) == (outcome, said)
+    assert verdict.waits_for == ("review demo.py" if outcome == "parked" else "")
 
 
 def test_a_gate_that_is_not_installed_is_no_pass() -> None:

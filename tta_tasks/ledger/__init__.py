@@ -223,12 +223,17 @@ class Ledger(Queries):
     def cancel(self, run_id: str) -> None:
         """Ask a run's running tasks to stop. Kept here, so that a worker that starts later knows, too.
 
+        One that has ended stays as it is.
+
         Raises:
             RecordMissing: No such run, or it has expired.
         """
-        self.plan(run_id)
         with translated(self._url):
-            self._redis.hset(self._run_key(run_id), "cancelled", 1)
+            left = cast("bytes | None", self._redis.hget(self._run_key(run_id), "left"))
+            if left is None:
+                raise self._no_run(run_id)
+            if int(left) > 0:
+                self._redis.hset(self._run_key(run_id), "cancelled", 1)
 
     # -- a task's life ---------------------------------------------------------------------------------------------
 

@@ -90,6 +90,12 @@ class Queries(LedgerBase):
             f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
         )
 
+    def _no_run(self, run_id: str) -> RecordMissing:
+        return RecordMissing(
+            f"No run {run_id} is known here.",
+            f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
+        )
+
     def plan(self, run_id: str) -> RunPlan:
         """What a run was asked to do.
 
@@ -100,10 +106,7 @@ class Queries(LedgerBase):
         with translated(self._url):
             plan = self._redis.hget(self._run_key(run_id), "plan")
         if plan is None:
-            raise RecordMissing(
-                f"No run {run_id} is known here.",
-                f"It never existed, or ended more than {self._settings.retention_s / 86400:.3g} days ago.",
-            )
+            raise self._no_run(run_id)
         with readable(f"run {run_id}"):
             return RunPlan.from_stored(cast("bytes", plan))
 

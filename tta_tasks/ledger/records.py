@@ -65,13 +65,12 @@ def readable(what: str) -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        hint = "It is damaged, or another version of tta-tasks wrote it."
         if first["loc"][-1:] == ("version",):
             why = f"it has version {first['input']}, and the newest that is read here is {RECORD_VERSION}"
-        raise RecordUnreadable(
-            f"The record of {what} cannot be read here: {why}.",
-            "Another version of tta-tasks wrote it; upgrade this host.",
-        ) from error
+            hint = "A newer version of tta-tasks wrote it; upgrade this host."
+        raise RecordUnreadable(f"The record of {what} cannot be read here: {why}.", hint) from error
 
 
 #: Fields of a task that are JSON.
