@@ -134,7 +134,7 @@ def _named(repository: Path, wanted: str, spec: Spec | None) -> Component:
         )
     if (repository / wanted).is_dir() and wanted not in {"", "/"} and not Path(wanted).is_absolute():
         return _at(repository, wanted, None, spec)
-    if spec and spec.source:  # the spec itself says what the name stands for
+    if spec and spec.source and spec.component in {None, wanted}:  # the spec itself says what the name stands for
         layout = find_layout(home, spec.source)
         return _component(home, wanted, layout, layout.modules, spec)
     raise _unknown(wanted, [home, *below])

@@ -102,7 +102,7 @@ def failure(state: Path) -> str:
 
 
 def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:
-    extras.require("worker", "The local stack")
+    extras.require("worker", "The local stack, which is used as TTA_BROKER_URL names no fleet,")
     (state / FAILURE).unlink(missing_ok=True)
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(exist_ok=True)

@@ -216,6 +216,15 @@ def test_an_unknown_name_is_answered_with_candidates(tmp_path: Path) -> None:
     assert "slugify.special" in caught.value.hint
 
 
+def test_a_misspelt_option_does_not_rename_the_spec_s_component(tmp_path: Path) -> None:
+    """A spec says what its own name stands for, and not what any other does."""
+    repository = project(tmp_path, SLUGIFY, "slugify/__init__.py")
+    spec = Spec(title="Slugs", text="", name="slugs.md", component="slugs", source="slugify")
+    assert find_component(repository, spec=spec).name == "slugs"
+    with pytest.raises(ComponentError, match="No component is called 'slgus'"):
+        find_component(repository, name="slgus", spec=spec)
+
+
 def test_a_prefix_is_no_package(tmp_path: Path) -> None:
     """``slug`` does not name ``slug_fast``."""
     repository = project(tmp_path, SLUGIFY, "slug/__init__.py", "slug_fast/__init__.py")
