@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from tta_tasks import extras
 from tta_tasks.errors import UnknownEngine
@@ -15,6 +15,8 @@ REFACTORERS = "tta_tasks.refactorers"
 DEPLOYERS = "tta_tasks.deployers"
 OBSERVERS = "tta_tasks.observers"
 GATES = "tta_tasks.gates"
+
+P = TypeVar("P")
 
 
 @lru_cache
@@ -54,3 +56,20 @@ def load(group: str, name: str) -> Any:  # noqa: ANN401 - each group has its own
         if entry.value.startswith("workers."):
             extras.require("worker", f"The {group} plugin {name!r}")
         raise UnknownEngine(f"The {group} plugin {name!r} ({entry.value}) cannot be imported: {error}.") from error
+
+
+def create(group: str, name: str, protocol: type[P]) -> P:
+    """An instance of the plugin ``name`` of ``group``, held to ``protocol``.
+
+    Raises:
+        UnknownEngine: It is not installed here, cannot be imported, or lacks something of the protocol or the name.
+        SettingsError: As of :func:`load`.
+    """
+    made = load(group, name)()
+    if isinstance(made, protocol) and getattr(made, "name", name) == name:
+        return made
+    kind = group.rpartition(".")[2].removesuffix("s")
+    raise UnknownEngine(
+        f"The {kind} {name!r} ({type(made).__module__}.{type(made).__qualname__}) is none.",
+        f"It must have all of {protocol.__module__}.{protocol.__qualname__}, and name = {name!r}.",
+    )

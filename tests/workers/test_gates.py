@@ -176,7 +176,9 @@ def test_what_is_no_gate_is_noticed_when_it_is_loaded(monkeypatch: pytest.Monkey
     """A class that forgets its remedy is refused before anything is judged."""
     monkeypatch.setattr(LintGate, "remedy", None)
     monkeypatch.delattr(LintGate, "remedy")
-    with pytest.raises(UnknownEngine, match=r"'lint' \(workers.gates.lint.LintGate\) is none.*remedy"):
+    with pytest.raises(
+        UnknownEngine, match=r"'lint' \(workers.gates.lint.LintGate\) is none.*protocols.Gate"
+    ):
         load(Gates())
 
 

@@ -9,7 +9,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from tta_tasks import plugins, tracing
-from tta_tasks.errors import EngineFailed, UnknownEngine
+from tta_tasks.errors import EngineFailed
 from tta_tasks.models import GateOutcome, Gates
 from tta_tasks.protocols import Gate, GateJob
 
@@ -26,7 +26,7 @@ def load(gates: Gates) -> tuple[Gate, ...]:
     """
     own = Gates.names()
     others = {*plugins.names(plugins.GATES), *gates.plugins}.difference(own)
-    return tuple(_loaded(name) for name in (*own, *sorted(others)))
+    return tuple(plugins.create(plugins.GATES, name, Gate) for name in (*own, *sorted(others)))
 
 
 @tracing.step("gates")
@@ -38,16 +38,6 @@ def judge(job: GateJob) -> tuple[GateOutcome, ...]:
     """
     with ThreadPoolExecutor(thread_name_prefix="gate") as pool:
         return tuple(pool.map(lambda gate: _judged(gate, job), load(job.gates)))
-
-
-def _loaded(name: str) -> Gate:
-    gate = plugins.load(plugins.GATES, name)()
-    if not isinstance(gate, Gate) or gate.name != name:
-        raise UnknownEngine(
-            f"The gate {name!r} ({type(gate).__module__}.{type(gate).__qualname__}) is none.",
-            f"It needs judge, remedy, of_the_source, and name = {name!r}; see tta_tasks.protocols.Gate.",
-        )
-    return gate
 
 
 def _judged(gate: Gate, job: GateJob) -> GateOutcome:

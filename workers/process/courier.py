@@ -152,7 +152,7 @@ def observers() -> list[Observer]:
     found: list[Observer] = []
     for name in plugins.names(plugins.OBSERVERS):
         try:
-            observer = _loaded(name)
+            observer = plugins.create(plugins.OBSERVERS, name, Observer)
             if not observer.available():
                 found.append(observer)
         except UnknownEngine as error:
@@ -160,16 +160,6 @@ def observers() -> list[Observer]:
         except Exception:
             log.exception("Observer %s is not notified", name)
     return found
-
-
-def _loaded(name: str) -> Observer:
-    observer = plugins.load(plugins.OBSERVERS, name)()
-    if not isinstance(observer, Observer) or observer.name != name:
-        raise UnknownEngine(
-            f"The observer {name!r} ({type(observer).__module__}.{type(observer).__qualname__}) is none.",
-            f"It needs ended, available, tasks, and name = {name!r}; see tta_tasks.protocols.Observer.",
-        )
-    return observer
 
 
 def main() -> None:
