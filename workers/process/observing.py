@@ -39,10 +39,10 @@ class Observing(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own
         """Keep ends from now on, before the first task is claimed, and start the courier."""
-        found = observers()
+        found, ends = observers(), Ledger.connect(settings()).ends
         try:
             for observer in found:
-                Ledger.connect(settings()).ends.open(observer.name)
+                ends.open(observer.name)
         except TransientError as error:
             log.warning("Observers are not notified of what ends before the ledger is reached: %s", error)
         if found:
