@@ -1,1 +1,1 @@
-"""Observers: what is told of each run and task that has ended (``tta_tasks.protocols.Observer``)."""
+"""Observers: what is notified of each run and task that has ended (``tta_tasks.protocols.Observer``)."""
