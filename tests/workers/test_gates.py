@@ -29,7 +29,6 @@ from tta_tasks.models import (
 from tta_tasks.protocols import GateJob, Workspace
 from workers.gates import judge, load
 from workers.gates.findings import Finding, new
-from workers.gates.lint import LintGate
 from workers.sandbox import detect_sandbox
 
 STRICT = Gates(coverage=80, lint=True, types=True, security=True)
@@ -172,13 +171,22 @@ def test_a_gate_that_is_not_installed_is_no_pass() -> None:
         load(Gates(plugins={"words": {}}))
 
 
+class Forgetful:
+    """A gate without a remedy."""
+
+    name = "lint"
+    of_the_source = True
+
+    def judge(self, job: GateJob) -> GateOutcome:
+        """Not reached."""
+        raise AssertionError(job)
+
+
 def test_what_is_no_gate_is_noticed_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class that forgets its remedy is refused before anything is judged."""
-    monkeypatch.setattr(LintGate, "remedy", None)
-    monkeypatch.delattr(LintGate, "remedy")
-    with pytest.raises(
-        UnknownEngine, match=r"'lint' \(workers.gates.lint.LintGate\) is none.*protocols.Gate"
-    ):
+    load_plugin = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda group, name: Forgetful if name == "lint" else load_plugin(group, name))
+    with pytest.raises(UnknownEngine, match=r"'lint' \(.*Forgetful\) is none.*protocols.Gate"):
         load(Gates())
 
 
