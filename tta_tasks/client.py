@@ -22,7 +22,7 @@ from celery.canvas import Signature
 from tta_tasks import promotion
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
-from tta_tasks.errors import QueueFull, SettingsError, StoreUnavailable, TtaError, UsageError
+from tta_tasks.errors import QueueFull, RecordUnreadable, SettingsError, StoreUnavailable, TtaError, UsageError
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import AnyRequest, Decision, Event, Priority, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.order import predecessors
@@ -304,10 +304,12 @@ class TaskClient:
         """
         try:
             record = self.ledger.run(run_id)
-        finally:
+        except RecordUnreadable:
             self.ledger.cancel(run_id)
+            raise
         if record.status.terminal:
             return
+        self.ledger.cancel(run_id)
         for task in reversed(record.tasks):  # what comes after another one ends before that could publish it
             if task.status in {Status.QUEUED, Status.PARKED}:
                 self.cancel(task.id)

@@ -16,11 +16,11 @@ from tta_tasks.queues import list_of
 #: Tasks accepted in one step.
 BATCH: Final = 250
 #: What most tasks have in common, and is sent once for all of a kind.
-KIND: Final = (
+SHARED: Final = (
     *("version", "run_id", "name", "stage", "queue", "priority"),
     *("optional", "gated", "submitted_at", "deadline"),
 )
-kind_of: Final = attrgetter(*KIND)
+shared_of: Final = attrgetter(*SHARED)
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Submission:
             kinds: dict[tuple[Any, ...], int] = {}
             tasks: list[Any] = []
             for task, request in zip(self.tasks[start : start + BATCH], self.requests[start:], strict=False):
-                tasks.append(kinds.setdefault(kind_of(task), len(kinds) + 1))
+                tasks.append(kinds.setdefault(shared_of(task), len(kinds) + 1))
                 tasks += (task.id, task.label, publishing.label_of(task), request, *self._order(task.id))
             batch = [*(part for kind in kinds for part in self._kind(*kind)), *tasks]
             yield {"kinds": len(kinds), "batch": batch}
 
     def _kind(self, *values: Any) -> list[Any]:  # noqa: ANN401 - the values of different fields
         """A kind's queue, list, deadline, message and fields."""
-        told = zip(KIND, values, strict=True)
+        told = zip(SHARED, values, strict=True)
         fields = {name: value for name, value in told if value is not None and value is not False}
         name, queue, priority = fields["name"], fields["queue"], fields["priority"]
         list_ = list_of(self.prefix, queue, priority)

@@ -67,10 +67,6 @@ class Courier:
         #: When it makes no more attempts, on the monotonic clock.
         self.until = math.inf
 
-    def open(self) -> None:
-        """Have ends kept for the observer from now on."""
-        self._ends.open(self._observer.name)
-
     def elected(self) -> bool:
         """Whether this worker is the one that delivers now; not while an earlier delivery of its still hangs."""
         if self._call is not None and self._call.is_alive():
