@@ -120,6 +120,7 @@ class Sandbox(Protocol):
         *,
         cwd: Path,
         writable: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         limits: Limits = Limits(),
         stdin: str | None = None,
@@ -133,6 +134,8 @@ class Sandbox(Protocol):
             argv: Command and arguments; no shell.
             cwd: Where it starts.
             writable: What it may write to, beside its own temporary folder.
+            readable: Further files and folders that it may see: what it needs beside the system's own programs, our own
+                interpreter, ``cwd`` and ``writable``. Never taken from what foreign code has written.
             env: Added to the scrubbed environment.
             limits: Its bounds.
             stdin: Text for its standard input; without, it reads the end of the file.
@@ -157,6 +160,8 @@ class Workspace:
     sandbox: Sandbox
     #: An empty folder beside the tree, for whatever must not be part of it.
     scratch: Path
+    #: What the interpreter needs to see beside the tree: its environment, and the installation that was made from.
+    readable: tuple[Path, ...] = ()
     #: Bounds of a command, unless it is given its own.
     limits: Limits = field(default_factory=Limits)
     #: Says to whoever watches what is being done now.
@@ -198,6 +203,7 @@ class Workspace:
             [self.python, *args],
             cwd=self.project,
             writable=[self.root, self.scratch],
+            readable=self.readable,
             env={"PYTHONPATH": str(self.import_root), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
             limits=limits or self.limits,
             stdin=stdin,

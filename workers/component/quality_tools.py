@@ -48,6 +48,7 @@ def run(workspace: Workspace, argv: Sequence[str | Path], env: Mapping[str, str]
         argv,
         cwd=workspace.project,
         writable=[workspace.root, workspace.scratch],
+        readable=workspace.readable,
         env={"NO_COLOR": "1", "PYTHONUTF8": "1", **(env or {})},
         limits=replace(workspace.limits, output_bytes=REPORT_BYTES),
         cancelled=workspace.cancelled,

@@ -85,6 +85,7 @@ class ProcessSandbox:
         *,
         cwd: Path,
         writable: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         stdin: str | None = None,
@@ -101,7 +102,7 @@ class ProcessSandbox:
             view = FilesystemView(
                 temporary=temporary,
                 writable=tuple(map(_absolute, writable)),
-                readable=tuple(_named(command, cwd, env or {}, network=network)),
+                readable=(*map(_absolute, readable), *_named(command, cwd, env or {}, network=network)),
                 network=network,
                 processes=limits.processes,
             )
