@@ -54,7 +54,8 @@ def prepare(project: Path, wanted: Component, cache: Path) -> VirtualEnvironment
 def run(environment: VirtualEnvironment, program: str, *path: Path) -> Completed:
     cwd = path[0] if path else Path("/")
     env = {"PYTHONPATH": os.pathsep.join(map(str, path))}
-    return detect_sandbox().run([environment.python, "-c", textwrap.dedent(program)], cwd=cwd, env=env)
+    argv: list[str | Path] = [environment.python, "-c", textwrap.dedent(program)]
+    return detect_sandbox().run(argv, cwd=cwd, readable=environment.readable, env=env)
 
 
 def test_plain_folder(tmp_path: Path, cache: Path) -> None:
@@ -66,6 +67,8 @@ def test_plain_folder(tmp_path: Path, cache: Path) -> None:
     (project / "single.py").write_text("ANSWER = 43")
     again = prepare(project, component(), cache)
     assert (again.cached, again.key, again.python) == (True, first.key, first.python)
+    installation = Path(sys.base_prefix)
+    assert first.readable == again.readable == (first.python.parents[2], find_interpreter(None).path, installation)
 
 
 def test_requirements_change_the_key(tmp_path: Path, cache: Path) -> None:
@@ -118,7 +121,8 @@ def test_built_parts_and_metadata(tmp_path: Path, cache: Path) -> None:
         """
     assert run(environment, program, project / "src").stdout == f"1.5 {project}/src/parts/__init__.py\n"
     script = environment.python.with_name("parts")
-    done = detect_sandbox().run([script], cwd=project, env={"PYTHONPATH": str(project / "src")})
+    env = {"PYTHONPATH": str(project / "src")}
+    done = detect_sandbox().run([script], cwd=project, readable=environment.readable, env=env)
     assert done.stdout == "old\n"
     (project / "src/parts/old.py").unlink()
     assert "No module named 'parts.old'" in run(environment, "import parts.old", project / "src").stderr

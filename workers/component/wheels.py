@@ -101,8 +101,8 @@ def _build(release: str, tree: Path, component: Component, sandbox: Sandbox, uv_
     out = tree.parent / "dist"
     out.mkdir(exist_ok=True)
     uv_cache.mkdir(parents=True, exist_ok=True)
-    python = find_interpreter(component.requires_python).path
-    built = _Builder(sandbox, tree.parent, project, uv_cache, _surroundings(project, release)).build(out, python)
+    python, env = find_interpreter(component.requires_python), _surroundings(project, release)
+    built = _Builder(sandbox, tree.parent, project, uv_cache, env, python.readable).build(out, python.path)
     wheels = list(out.glob("*.whl"))
     if built.ok and len(wheels) == 1:
         return wheels[0]

@@ -60,6 +60,8 @@ class InstalledRelease:
     folder: Path
     component: Component
     sandbox: Sandbox
+    #: What its programs need to read beside that: the installation of its interpreter.
+    readable: Sequence[Path] = ()
 
     @property
     def wheel(self) -> Path:
@@ -111,7 +113,7 @@ class InstalledRelease:
         return {"python": self.bin / "python", "bin": self.bin, "release": self.folder}
 
     def _run(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
-        return _run_check(self.sandbox, self.folder, name, argv, wall_s, network=network)
+        return _run_check(self.sandbox, self.folder, name, argv, wall_s, readable=self.readable, network=network)
 
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
@@ -160,11 +162,18 @@ class RemoteRelease:
 
 
 def _run_check(
-    sandbox: Sandbox, folder: Path, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False
+    sandbox: Sandbox,
+    folder: Path,
+    name: str,
+    argv: Sequence[str],
+    wall_s: float,
+    *,
+    readable: Sequence[Path] = (),
+    network: bool = False,
 ) -> Check:
     """Run a command in the sandbox; status 0 is ok."""
     try:
-        completed = sandbox.run(argv, cwd=folder, limits=Limits(wall_s=wall_s), network=network)
+        completed = sandbox.run(argv, cwd=folder, readable=readable, limits=Limits(wall_s=wall_s), network=network)
     except SandboxError as error:
         return Check(name=name, ok=False, detail=error.message)
     if completed.ok:

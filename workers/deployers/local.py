@@ -121,7 +121,14 @@ class _LocalPlatform(Platform[LocalTarget]):
 
     def installed(self, digest: str) -> InstalledRelease:
         """Return a release to check."""
-        return InstalledRelease(self.store.folder(digest), self.request.component, self.request.sandbox)
+        request = self.request
+        return InstalledRelease(self.store.folder(digest), request.component, request.sandbox, self._readable(digest))
+
+    def _readable(self, digest: str) -> tuple[Path, ...]:
+        """What a release needs beside its folder: the interpreter it was made from, noted when it was installed."""
+        if isinstance(noted := self.store.details(digest).get("readable"), list):
+            return tuple(Path(str(path)) for path in noted)
+        return find_interpreter(self.request.component.requires_python).readable
 
     def _health(self, digest: str) -> tuple[Check, ...]:
         return (self.installed(digest).wait_until_healthy(self.target.health),) if self.target.health else ()
@@ -130,11 +137,13 @@ class _LocalPlatform(Platform[LocalTarget]):
         uv_cache = settings().cache / "uv"
         uv_cache.mkdir(parents=True, exist_ok=True)
         interpreter = find_interpreter(self.request.component.requires_python)
-        installer = _Installer(self.request.sandbox, folder, folder, uv_cache, {})
+        installer = _Installer(self.request.sandbox, folder, folder, uv_cache, {}, interpreter.readable)
         installer.create(interpreter.path)
         installer.require(installer.install("--compile-bytecode", str(artifact)))
         shutil.copy(artifact, folder)
-        self.store.mark_complete(folder.name, {"wheel": artifact.name, "python": interpreter.version})
+        readable = [str(path) for path in interpreter.readable]
+        details = {"wheel": artifact.name, "python": interpreter.version, "readable": readable}
+        self.store.mark_complete(folder.name, details)
 
 
 class _ServicePlatform(_LocalPlatform):
@@ -201,6 +210,7 @@ class _ServicePlatform(_LocalPlatform):
             release=digest,
             command=tuple(words),
             folder=self.store.folder(digest),
+            readable=self._readable(digest),
             env=self._config.env,
             memory_bytes=self._config.memory_bytes,
             processes=self._config.processes,

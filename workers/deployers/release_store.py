@@ -114,15 +114,23 @@ class ReleaseStore:
         """Whether a release is there, and was installed to its end."""
         return digest is not None and (self.folder(digest) / _MARKER).is_file()
 
-    def mark_complete(self, digest: str, details: Mapping[str, str] | None = None) -> None:
+    def mark_complete(self, digest: str, details: Mapping[str, object] | None = None) -> None:
         """Mark a release as installed to its end.
 
         Args:
             digest: The release.
-            details: Written to its marker, for a person to read.
+            details: Written to its marker, for a person to read and for :meth:`details`.
         """
         marker = {"version": VERSION, "release": digest, **(details or {})}
         write(self.folder(digest) / _MARKER, json.dumps(marker, indent=2) + "\n")
+
+    def details(self, digest: str) -> Mapping[str, object]:
+        """Return what the marker of a release says; nothing where there is none that can be read."""
+        try:
+            marker = json.loads((self.folder(digest) / _MARKER).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return marker if isinstance(marker, dict) else {}
 
     def touch(self, digest: str) -> None:
         """Make a release the newest."""

@@ -39,6 +39,9 @@ class VirtualEnvironment:
     key: str
     #: Whether it was there already.
     cached: bool
+    #: What a command must be able to read to use it: its folder, and the installation of the interpreter it was made
+    #: from.
+    readable: tuple[Path, ...]
     #: What had to be left out, for a person.
     warnings: tuple[str, ...] = ()
 
@@ -77,7 +80,8 @@ def prepare_environment(
         progress(warning)
     if not cached:
         prune(cache, settings().cache_bytes)
-    return VirtualEnvironment(home / "venv" / "bin" / "python", interpreter.version, key, cached, told)
+    readable = (home, *interpreter.readable)
+    return VirtualEnvironment(home / "venv" / "bin" / "python", interpreter.version, key, cached, readable, told)
 
 
 def _key(recipe: Recipe) -> str:

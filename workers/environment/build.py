@@ -53,7 +53,8 @@ def build(
     shutil.copytree(_tree(recipe), source, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     project = source / recipe.component.root
     env = {} if (project / "PKG-INFO").is_file() else VERSIONED
-    installer = Installer(sandbox=sandbox, home=home, project=project, cache=uv_cache, env=env)
+    readable = recipe.interpreter.readable
+    installer = Installer(sandbox=sandbox, home=home, project=project, cache=uv_cache, env=env, readable=readable)
     progress(f"installing dependencies for Python {recipe.interpreter.version}")
     installer.create(recipe.interpreter.path)
     warnings = _install_dependencies(installer, recipe.declaration)

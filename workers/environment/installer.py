@@ -39,6 +39,7 @@ class Installer:
         project: Where commands run; paths in their arguments are relative to it.
         cache: uv's cache.
         env: Added to the environment of builds.
+        readable: What commands may read beside these folders: the interpreter that the environment is made from.
     """
 
     sandbox: Sandbox
@@ -46,6 +47,7 @@ class Installer:
     project: Path
     cache: Path
     env: Mapping[str, str]
+    readable: tuple[Path, ...]
 
     @property
     def python(self) -> Path:
@@ -93,8 +95,15 @@ class Installer:
         return self._run([find_uv_bin(), *arguments], {**self.env, **self._environment()}, network=True)
 
     def _run(self, argv: Sequence[str | Path], env: dict[str, str], *, network: bool) -> Completed:
-        writable = [self.home, self.cache]
-        return self.sandbox.run(argv, cwd=self.project, writable=writable, env=env, limits=LIMITS, network=network)
+        return self.sandbox.run(
+            argv,
+            cwd=self.project,
+            writable=[self.home, self.cache],
+            readable=[Path(find_uv_bin()), *self.readable],
+            env=env,
+            limits=LIMITS,
+            network=network,
+        )
 
     def _environment(self) -> dict[str, str]:
         passed = {name: os.environ[name] for name in PASSED if name in os.environ}

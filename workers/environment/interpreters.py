@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +28,9 @@ class Interpreter:
     path: Path
     #: ``3.11.7``
     version: str
+    #: What a command must be able to read to run it: the program and its installation. Asked of the interpreter itself,
+    #: before anything foreign ran.
+    readable: tuple[Path, ...]
 
 
 @lru_cache(maxsize=32)
@@ -42,7 +47,7 @@ def find_interpreter(requires_python: str | None) -> Interpreter:
             f"requires-python is {requires_python!r}, which is no version specifier.", "Write it like '>=3.11'."
         ) from error
     if wanted.contains(platform.python_version(), prereleases=True):
-        return Interpreter(PYTHON, platform.python_version())
+        return Interpreter(PYTHON, platform.python_version(), _readable(PYTHON, sys.base_prefix, sys.base_exec_prefix))
     found = subprocess.run(
         [find_uv_bin(), "python", "find", "--system", "--no-project", "--no-config", str(wanted)],
         env=_search_environment(),
@@ -61,11 +66,18 @@ def find_interpreter(requires_python: str | None) -> Interpreter:
 
 
 def _ask(path: Path) -> Interpreter:
-    program = "import platform; print(platform.python_version())"
+    asked = "platform.python_version(), sys.base_prefix, sys.base_exec_prefix"
+    program = f"import json, platform, sys; print(json.dumps([{asked}]))"
     answer = subprocess.run(
         [path, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=ANSWER_S, check=True
     )
-    return Interpreter(path, answer.stdout.strip())
+    version, *prefixes = json.loads(answer.stdout)
+    return Interpreter(path, version, _readable(path, *prefixes))
+
+
+def _readable(path: Path, *prefixes: str) -> tuple[Path, ...]:
+    # A prefix of "/" would show everything; what it stands for (/bin, /lib) every command sees.
+    return tuple(dict.fromkeys((path, *(Path(prefix) for prefix in prefixes if prefix != "/"))))
 
 
 def _search_environment() -> dict[str, str]:

@@ -39,6 +39,14 @@ def engine_python() -> Path | None:
     return home / "venv" / "bin" / "python" if home.with_suffix(".json").is_file() else None
 
 
+def engine_readable() -> tuple[Path, ...]:
+    """What a command must be able to read to run :func:`engine_python`."""
+    home = _home()
+    said = json.loads(home.with_suffix(".json").read_text(encoding="utf-8"))
+    # One that an older version installed does not say.
+    return home, *map(Path, said.get("readable") or _interpreter().readable)
+
+
 def missing() -> str:
     """Why no agent can be started on this host, or an empty string."""
     if engine_python() is None:
@@ -68,8 +76,10 @@ def install(name: str, progress: Callable[[str], None] = lambda _message: None) 
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
         if (python := engine_python()) is None:
-            python = _build(home, _interpreter(), progress)
-            home.with_suffix(".json").write_text(json.dumps({"version": VERSION}), encoding="utf-8")
+            interpreter = _interpreter()
+            python = _build(home, interpreter, progress)
+            said = {"version": VERSION, "readable": [str(path) for path in interpreter.readable]}
+            home.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
     return python
 
 
@@ -89,7 +99,14 @@ def _build(home: Path, interpreter: Interpreter, progress: Callable[[str], None]
     for folder in (home, uv_cache):
         folder.mkdir(parents=True, exist_ok=True)
     progress(f"installing OpenHands {VERSION} for Python {interpreter.version}")
-    installer = Installer(sandbox=detect_sandbox(), home=home, project=REQUIREMENTS.parent, cache=uv_cache, env={})
+    installer = Installer(
+        sandbox=detect_sandbox(),
+        home=home,
+        project=REQUIREMENTS.parent,
+        cache=uv_cache,
+        env={},
+        readable=interpreter.readable,
+    )
     installer.create(interpreter.path)
     done = installer.install("--no-deps", "--compile-bytecode", "--requirement", REQUIREMENTS.name)
     if done.stopped:

@@ -53,6 +53,8 @@ class Shell:
     python: Path
     env: Mapping[str, str]
     limits: Limits
+    #: What the interpreter needs to read.
+    readable: Sequence[Path] = ()
     cancelled: Callable[[], bool] = field(default=lambda: False)
 
     def run(self, command: str, timeout_s: float | None = None) -> Completed:
@@ -67,12 +69,11 @@ class Shell:
             ["bash", "--noprofile", "--norc", "-c", SESSION_SCRIPT, "bash", str(self.notes), command],
             cwd=self.project,
             writable=[*self.writable, self.notes],
+            readable=[self.tree, *self.readable],
             env={
                 **self.env,
                 "PATH": f"{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
                 "VIRTUAL_ENV": str(environment),
-                # Names what must stay in sight where the sandbox has a /tmp of its own.
-                "TREE": str(self.tree),
                 "TERM": "dumb",
                 "PAGER": "cat",
                 "GIT_PAGER": "cat",

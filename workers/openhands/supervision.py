@@ -16,7 +16,7 @@ from tta_tasks.models import Usage
 from tta_tasks.protocols import Completed, Limits, Workspace
 from tta_tasks.settings import Settings
 from workers.openhands.conversations import Conversation
-from workers.openhands.installation import engine_python
+from workers.openhands.installation import engine_python, engine_readable
 from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.models import LanguageModel
 from workers.openhands.outcome import Outcome, outcome
@@ -83,6 +83,7 @@ class Attempt:
             python=self.workspace.python,
             env={"PYTHONPATH": str(project / self.workspace.component.import_root)},
             limits=self.workspace.limits,
+            readable=self.workspace.readable,
             cancelled=lambda: self._over or self.workspace.cancelled(),
         )
 
@@ -122,6 +123,7 @@ class Attempt:
             cwd=self.conversation.tree,
             # The editor replaces files, so it needs their folders; it keeps to what is editable by itself.
             writable=[server.path.parent, self.conversation.record, *_folders(self.assignment.editable)],
+            readable=engine_readable(),
             limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.assignment.wall_s + MARGIN_S}),
             stdin=json.dumps(self._job(server)) + "\n",
             network=True,

@@ -122,6 +122,7 @@ class Context:
             python=environment.python,
             sandbox=self.sandbox,
             scratch=beside,
+            readable=environment.readable,
             limits=Limits(wall_s=self.settings.suite_timeout_s, memory_bytes=self.settings.sandbox_memory_bytes),
             progress=self.progress,
             cancelled=self.cancelled,

@@ -79,6 +79,7 @@ class Service:
                     [word.replace("{port}", str(port)) for word in backend.command],
                     cwd=backend.folder,
                     writable=[self._data],
+                    readable=backend.readable,
                     env={**backend.env, "PORT": str(port)},
                     limits=Limits(
                         wall_s=math.inf,

@@ -37,6 +37,8 @@ class Backend(Model):
     command: tuple[str, ...] = ()
     #: Its working directory.
     folder: Path = Path("/")
+    #: What it needs to read beside that.
+    readable: tuple[Path, ...] = ()
     env: Mapping[str, str] = Field(default_factory=dict)
     memory_bytes: int = 4 << 30
     processes: int = 512
