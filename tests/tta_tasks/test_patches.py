@@ -371,7 +371,7 @@ def test_branch_faults(repository: Path, after: Path, tmp_path: Path) -> None:
     found = _two_patches(after, tmp_path)
     with pytest.raises(PatchError, match="no commit 'abc123'"):
         patches.commit_branch(repository, "abc123", "results", found)
-    with pytest.raises(PatchError, match="update-ref failed"):
+    with pytest.raises(PatchError, match="main/results cannot be made"):
         patches.commit_branch(repository, "HEAD", "main/results", found)
     with pytest.raises(PatchError, match="nothing to commit"):
         patches.commit_branch(repository, "", "results", [(b"", "Nothing")])

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tta_tasks.errors import PatchError, TtaError, UsageError
-from tta_tasks.git import GitFailed, git, users_environment
+from tta_tasks.git import GitFailed, Repository, opened
 from tta_tasks.patches.tree import apply, paths
 
 #: Who commits where the user has not said who they are.
 NOBODY = {"name": "tta", "email": "tta@localhost"}
 
 
-@dataclass(frozen=True)
-class _Repository:
-    """A git work tree of the user's, and the folder in it that was taken as snapshot."""
-
-    top: Path
-    #: From ``top`` to that folder, with a slash at its end; empty for ``top`` itself.
-    prefix: str
-
-    @classmethod
-    def of(cls, folder: Path, error: type[TtaError]) -> _Repository:
+@contextmanager
+def _opened(folder: Path, error: type[TtaError]) -> Iterator[_WorkTree]:
+    with ExitStack() as stack:
         try:
-            found = git("rev-parse", "--show-toplevel", "--show-prefix", cwd=folder, error=error)
+            found = stack.enter_context(opened(folder, error=error))
         except GitFailed as fault:
             raise error(f"{folder} is not in a git work tree: {fault}.", "A branch needs a git repository.") from fault
-        top, prefix = found.decode("utf-8", "surrogateescape").split("\n")[:2]
-        return cls(Path(top), prefix)
+        yield _WorkTree(found)
 
-    def git(self, *arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"") -> str:
+
+@dataclass(frozen=True)
+class _WorkTree:
+    """A git work tree of the user's, and the folder in it that was taken as snapshot."""
+
+    repository: Repository
+
+    def git(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """What git says there, or PatchError."""
         try:
-            return self.ask(*arguments, env=env, stdin=stdin)
+            return self.ask(*arguments, stdin=stdin, env=env)
         except GitFailed as error:
-            raise PatchError(f"git {arguments[0]} failed in {self.top}: {error}.") from error
+            raise PatchError(f"git {arguments[0]} failed in {self.repository.top}: {error}.") from error
 
-    def ask(self, *arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"") -> str:
+    def ask(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """What git says there, or GitFailed."""
-        found = git(*arguments, cwd=self.top, env=env, stdin=stdin, error=PatchError)
+        found = self.repository.run(*arguments, cwd=self.repository.top, stdin=stdin, env=env)
         return found.decode("utf-8", "surrogateescape").strip()
 
     def agrees(self, *arguments: str) -> bool:
@@ -59,7 +60,8 @@ def check_branch(repository: Path, branch: str) -> None:
     Raises:
         UsageError: This is no git repository, the name is no branch's, or a branch of that name exists.
     """
-    _free_branch(_Repository.of(repository, UsageError), branch, force=False, error=UsageError)
+    with _opened(repository, UsageError) as work_tree:
+        _free_branch(work_tree, branch, force=False, error=UsageError)
 
 
 def commit_branch(
@@ -80,23 +82,26 @@ def commit_branch(
     Raises:
         PatchError: The branch exists, ``base`` does not, or a patch does not apply to it.
     """
-    work_tree = _Repository.of(repository, PatchError)
-    _free_branch(work_tree, branch, force=force, error=PatchError)
-    try:
-        parent = work_tree.ask("rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}") if base else ""
-    except GitFailed as error:
-        raise PatchError(f"The repository has no commit {base!r} any more.", "Was its history rewritten?") from error
-    with tempfile.TemporaryDirectory(prefix="tta-index-") as folder:
-        env = {**users_environment(), **_identity(work_tree), "GIT_INDEX_FILE": str(Path(folder, "index"))}
+    with _opened(repository, PatchError) as work_tree, tempfile.TemporaryDirectory(prefix="tta-index-") as folder:
+        _free_branch(work_tree, branch, force=force, error=PatchError)
+        try:
+            parent = work_tree.ask("rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}") if base else ""
+        except GitFailed as error:
+            raise PatchError(
+                f"The repository has no commit {base!r} any more.", "Was its history rewritten?"
+            ) from error
+        env = {**_identity(work_tree), "GIT_INDEX_FILE": str(Path(folder, "index"))}
         work_tree.git("read-tree", parent or "--empty", env=env)
-        for patch, message in patches:
-            if paths(patch):
-                parent = _commit(work_tree, parent, patch, message, env)
-    if not parent:
-        raise PatchError("There is nothing to commit, and no commit to start from.")
-    # An empty old value: somebody else's branch of that name, made meanwhile, stays theirs.
-    unless_there = () if force else ("",)
-    work_tree.git("update-ref", "-m", "tta: results of a run", f"refs/heads/{branch}", parent, *unless_there)
+        try:
+            work_tree.repository.check_objects()
+            for patch, message in patches:
+                if paths(patch):
+                    parent = _commit(work_tree, parent, patch, message, env)
+            if not parent:
+                raise PatchError("There is nothing to commit, and no commit to start from.")
+            work_tree.repository.update_branch(branch, parent, force=force, reason="tta: results of a run")
+        except GitFailed as error:
+            raise PatchError(f"The branch {branch} cannot be made: {error}.") from error
     return parent
 
 
@@ -121,22 +126,24 @@ def apply_to_worktree(repository: Path, patches: Sequence[bytes]) -> tuple[str, 
         ) from error
 
 
-def _commit(work_tree: _Repository, parent: str, patch: bytes, message: str, env: dict[str, str]) -> str:
-    directory = (f"--directory={work_tree.prefix}",) if work_tree.prefix else ()
+def _commit(work_tree: _WorkTree, parent: str, patch: bytes, message: str, env: dict[str, str]) -> str:
+    prefix = work_tree.repository.prefix
+    directory = (f"--directory={prefix}",) if prefix else ()
     try:
-        work_tree.ask("apply", "--cached", "--whitespace=nowarn", *directory, env=env, stdin=patch)
+        work_tree.ask("apply", "--cached", "--whitespace=nowarn", *directory, stdin=patch, env=env)
     except GitFailed as error:
         raise PatchError(
             f"The patch for {message.splitlines()[0]!r} does not apply to commit {parent[:10] or '(none)'}: {error}.",
             "If the run began with uncommitted changes, the patch builds on them: commit them and run again, or apply "
             "the patch to the working tree.",
         ) from error
-    tree = work_tree.git("write-tree", env=env)
+    # Files that a partial clone has not fetched are those of the commit before.
+    tree = work_tree.git("write-tree", "--missing-ok", env=env)
     parents = ("-p", parent) if parent else ()
-    return work_tree.git("commit-tree", "--no-gpg-sign", *parents, tree, env=env, stdin=message.encode())
+    return work_tree.git("commit-tree", "--no-gpg-sign", *parents, tree, stdin=message.encode(), env=env)
 
 
-def _free_branch(work_tree: _Repository, branch: str, *, force: bool, error: type[TtaError]) -> None:
+def _free_branch(work_tree: _WorkTree, branch: str, *, force: bool, error: type[TtaError]) -> None:
     ref = f"refs/heads/{branch}"
     if branch.startswith("-") or branch == "HEAD" or not work_tree.agrees("check-ref-format", ref):
         raise error(f"{branch!r} is no name for a branch.", "See `git help check-ref-format`.")
@@ -146,11 +153,10 @@ def _free_branch(work_tree: _Repository, branch: str, *, force: bool, error: typ
         raise error(f"The branch {branch} is checked out.", "Choose another name, so that no working tree changes.")
 
 
-def _identity(work_tree: _Repository) -> dict[str, str]:
+def _identity(work_tree: _WorkTree) -> dict[str, str]:
     """The user's own, from their configuration or environment; each part they have not set is neutral."""
-    given = users_environment()
     return {
-        name: given.get(name, neutral)
+        name: os.environ.get(name, neutral)
         for key, neutral in NOBODY.items()
         if not work_tree.agrees("config", "--get", f"user.{key}")
         for name in (f"GIT_AUTHOR_{key.upper()}", f"GIT_COMMITTER_{key.upper()}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tta_tasks.errors import SnapshotError
-from tta_tasks.git import GitFailed, git
+from tta_tasks.git import GitFailed, Repository, in_work_tree
 from tta_tasks.snapshot import archive, files
 from tta_tasks.snapshot.archive import unpack
 from tta_tasks.stores.content import digest_of
@@ -51,18 +51,22 @@ def take(repository: Path, *, max_bytes: int, max_files: int) -> Snapshot:
     if not repository.is_dir():
         raise SnapshotError(f"There is no folder {repository}.", "Name the folder that holds the repository.")
     root = repository.resolve()
-    versioned = files.in_work_tree(root)
-    listing = files.tracked(root) if versioned else None
+    versioned = in_work_tree(root)
+    listing, modules, commit, dirty = files.Listing(()), list[str](), "", False
+    if versioned:
+        with files.work_tree(root) as work_tree:
+            listing = files.tracked(work_tree)
+            modules = files.untracked_modules(work_tree)
+            commit, dirty = _commit(work_tree)
     warnings: tuple[str, ...] = ()
-    untracked = listing is None or not (listing.entries or listing.left_out)
-    if listing is None or untracked:
+    untracked = not (listing.entries or listing.left_out)
+    if untracked:
         listing = files.folder(root, max_files=max_files, gitignore=True)
         if versioned:
             warnings = ("git tracks no file here: took all that no .gitignore names.",)
-    elif modules := files.untracked_modules(root):
+    elif modules:
         left_out = f"{len(modules)} Python files are not tracked by git and were left out: {files.some(modules)}."
         warnings = (f"{left_out} Run `git add -N` on those that belong to the repository.",)
-    commit, dirty = _commit(root) if versioned else ("", False)
     # What git does not track differs from any commit.
     dirty = dirty or (untracked and bool(commit))
     return _archived(root, listing, max_bytes, max_files, commit=commit, dirty=dirty, warnings=warnings)
@@ -97,10 +101,10 @@ def _archived(
     return Snapshot(data, digest_of(data), len(listing.entries), commit, dirty, (*warnings, *listing.warnings()))
 
 
-def _commit(root: Path) -> tuple[str, bool]:
+def _commit(repository: Repository) -> tuple[str, bool]:
     try:
-        commit = git("rev-parse", "--verify", "--quiet", "HEAD", cwd=root, error=SnapshotError).decode().strip()
+        commit = repository.run("rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
     except GitFailed:
         return "", False  # nothing was committed yet
-    status = files.git_in(root, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "--", ".")
+    status = repository.run("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "--", ".")
     return commit, bool(status)

@@ -6,13 +6,14 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
 from tta_tasks.errors import SnapshotError
-from tta_tasks.git import GitFailed, git
+from tta_tasks.git import GitFailed, Repository, opened
 
 #: What tools and tests leave behind, and what never belongs to a tree.
 JUNK = frozenset(
@@ -161,30 +162,28 @@ def _link_target(path: Path) -> str | None:
 # -- finding ----------------------------------------------------------------------------------------------------------
 
 
-def in_work_tree(root: Path) -> bool:
-    """Whether ``root`` is in a git work tree: it, or a folder above it, has ``.git``."""
-    return any((folder / ".git").exists() for folder in (root, *root.parents))
-
-
-def git_in(root: Path, *arguments: str) -> bytes:
-    """What git says about the work tree that holds ``root``.
+@contextmanager
+def work_tree(root: Path) -> Iterator[Repository]:
+    """The git work tree that holds ``root``.
 
     Raises:
-        SnapshotError: It refuses.
+        SnapshotError: git refuses it, or a command in the context fails.
     """
     try:
-        return git(*arguments, cwd=root, error=SnapshotError)
+        with opened(root, error=SnapshotError) as repository:
+            yield repository
     except GitFailed as error:
         raise SnapshotError(f"git cannot read {root}: {error}.", "Is it a sound work tree of yours?") from error
 
 
-def tracked(root: Path) -> Listing:
-    """The files below ``root`` that git tracks, as they are in the working tree.
+def tracked(repository: Repository) -> Listing:
+    """The files below the repository's folder that git tracks, as they are in the working tree.
 
     Raises:
-        SnapshotError: git refuses.
+        GitFailed: git refuses.
+        SnapshotError: A file cannot be looked at.
     """
-    records = git_in(root, "ls-files", "-z", "--stage").split(b"\0")[:-1]
+    records = repository.run("ls-files", "-z", "--stage").split(b"\0")[:-1]
     paths, submodules = [], {}
     for record in records:
         described, _, name = record.partition(b"\t")
@@ -193,12 +192,16 @@ def tracked(root: Path) -> Listing:
             submodules[path] = "it is a submodule"
         elif not is_junk(path):
             paths.append(path)
-    return describe(root, paths, submodules)
+    return describe(repository.folder, paths, submodules)
 
 
-def untracked_modules(root: Path) -> list[str]:
-    """Python files below ``root`` that git neither tracks nor ignores."""
-    names = git_in(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+def untracked_modules(repository: Repository) -> list[str]:
+    """Python files below the repository's folder that git neither tracks nor ignores.
+
+    Raises:
+        GitFailed: git refuses.
+    """
+    names = repository.run("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
     return [path for path in map(os.fsdecode, names.split(b"\0")[:-1]) if not is_junk(path)]
 
 
