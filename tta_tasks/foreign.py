@@ -13,9 +13,9 @@ import contextlib
 import errno
 import fnmatch
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -34,6 +34,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+#: What opening says of a link, of a file in place of a folder, and of a socket.
+_ODD = {errno.ELOOP: "it is a symbolic link", errno.ENOTDIR: "it is no folder", errno.ENXIO: "it is no regular file"}
 
 Shape = TypeVar("Shape")
 
@@ -108,16 +110,27 @@ class ForeignTree:
             return os.readlink(name, dir_fd=folder)
 
     def walk(
-        self, path: str | PurePath = ".", *, max_entries: int = MAX_ENTRIES, max_depth: int = MAX_DEPTH
+        self,
+        path: str | PurePath = ".",
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_depth: int = MAX_DEPTH,
+        skip: Callable[[str, bool], bool] = lambda _path, _is_folder: False,
     ) -> Iterator[Found]:
         """Everything below ``path`` that is no folder, sorted, folder after folder.
+
+        Args:
+            path: Where to begin.
+            max_entries: Most files, links and folders.
+            max_depth: Most folders in folders.
+            skip: Asked about each path, and whether it is a folder; what it skips does not count.
 
         Raises:
             Refused: There are more than ``max_entries``, or folders deeper than ``max_depth``.
             OSError: A folder cannot be listed.
         """
         left = [max_entries]
-        yield from self._walk(self._relative(path), left, max_depth)
+        yield from self._walk(self._relative(path), left, max_depth, skip)
 
     def files(
         self, pattern: str = "*", path: str | PurePath = ".", *, max_entries: int = MAX_ENTRIES
@@ -139,11 +152,9 @@ class ForeignTree:
             OSError: It cannot be read.
         """
         with self._parent(path) as (folder, name):
-            descriptor = os.open(name, _READ, dir_fd=folder)
+            descriptor = _opened(name, _READ, folder, str(path))
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise Refused(str(path), "it is no regular file")
+            _check_regular(descriptor, str(path))
             content = bytearray()
             while chunk := file.read(min(_CHUNK, max_bytes + 1 - len(content))):
                 content += chunk
@@ -221,40 +232,48 @@ class ForeignTree:
         try:
             with self._parent(path) as (folder, name):
                 if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    shutil.rmtree(name, dir_fd=folder)
+                    _remove_folder(name, folder)
                 else:
                     os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             return
 
+    def remove_if_empty(self, path: str | PurePath) -> None:
+        """Remove the folder at ``path``, and those above it, as long as they hold nothing."""
+        parts = self._relative(path)
+        with contextlib.suppress(OSError):
+            for length in range(len(parts), 0, -1):
+                with self._parent(PurePath(*parts[:length])) as (folder, name):
+                    os.rmdir(name, dir_fd=folder)
+
     def copy_to(
         self, into: Path, *, max_bytes: int, max_entries: int = MAX_ENTRIES, keep: str | PurePath = "."
     ) -> None:
-        """Copy the regular files and the links, as links, below ``keep`` to ``into``, which must not exist yet.
+        """Copy folders, regular files and the links, as links, below ``keep`` to ``into``, which must not exist yet.
 
-        What is neither (pipes, sockets, devices) stays behind, and so do empty folders.
+        What is neither (pipes, sockets, devices) stays behind. Files share blocks where the file system can (btrfs,
+        XFS) and copies on write; they are never hard links.
 
         Args:
             into: A folder of ours, where no foreign code runs meanwhile.
             max_bytes: Most bytes of all files together.
-            max_entries: Most files and links.
+            max_entries: Most files, links and folders.
             keep: The part that is copied; paths below ``into`` are relative to it.
 
         Raises:
-            Refused: It has more than that.
+            Refused: It has more than that, or is nested too deeply.
             OSError: It cannot be read, or ``into`` not be written.
         """
         into.mkdir(parents=True)
-        target, base, left = ForeignTree(into), PurePath(*self._relative(keep)), max_bytes
-        for found in self.walk(keep, max_entries=max_entries):
-            place = PurePath(found.path).relative_to(base)
-            if found.regular:
-                content = self.read_bytes(found.path, max_bytes=left)
-                left -= len(content)
-                target.write_bytes(place, content, executable=bool(found.status.st_mode & stat.S_IXUSR))
-            elif found.link:
-                with target._parent(place, make=True) as (folder, name):
-                    os.symlink(self.link_target(found.path), name, dir_fd=folder)
+        source = self._open_folder(self._relative(keep))
+        try:
+            target = os.open(into, _FOLDER)
+            try:
+                _Copy(max_bytes, max_entries).folder(source, target, str(keep), MAX_DEPTH)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
 
     # -- the way there ------------------------------------------------------------------------------------------------
 
@@ -281,39 +300,183 @@ class ForeignTree:
             os.close(folder)
 
     def _open_folder(self, parts: tuple[str, ...], *, make: bool = False) -> int:
-        folder = os.open(self.root, _FOLDER)
-        for part in parts:
+        folder = _opened(self.root, _FOLDER, None, str(self.root))
+        for depth, part in enumerate(parts):
             try:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                below = os.open(part, _FOLDER, dir_fd=folder)
+                below = _opened_below(part, folder, "/".join(parts[: depth + 1]), make=make)
             finally:
                 os.close(folder)
             folder = below
         return folder
 
-    def _walk(self, parts: tuple[str, ...], left: list[int], depth: int) -> Iterator[Found]:
+    def _walk(
+        self, parts: tuple[str, ...], left: list[int], depth: int, skip: Callable[[str, bool], bool]
+    ) -> Iterator[Found]:
         place = "/".join(parts)
         if depth < 0:
-            raise Refused(place, "it is nested too deeply", errno.ELOOP)
+            raise Refused(place, "it is nested too deeply", errno.ENAMETOOLONG)
         folders = []
         descriptor = self._open_folder(parts)
         try:
             found = []
             with os.scandir(descriptor) as entries:
                 for entry in entries:
+                    path, is_folder = f"{place}/{entry.name}" if place else entry.name, _is_folder(entry)
+                    if skip(path, is_folder):
+                        continue
                     left[0] -= 1
                     if left[0] < 0:
                         raise Refused(place, "it holds too many files", errno.EMLINK)
-                    if entry.is_dir(follow_symlinks=False):
+                    if is_folder:
                         folders.append(entry.name)
                         continue
                     with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                        status = os.stat(entry.name, dir_fd=descriptor, follow_symlinks=False)
-                        found.append(Found(f"{place}/{entry.name}" if place else entry.name, status))
+                        found.append(Found(path, os.stat(entry.name, dir_fd=descriptor, follow_symlinks=False)))
         finally:
             os.close(descriptor)
         yield from sorted(found, key=lambda each: os.fsencode(each.path))
         for name in sorted(folders, key=os.fsencode):
-            yield from self._walk((*parts, name), left, depth - 1)
+            yield from self._walk((*parts, name), left, depth - 1, skip)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _opened(name: str | Path, flags: int, folder: int | None, path: str) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _ODD:
+            raise Refused(path, _ODD[error.errno], error.errno) from error
+        raise
+
+
+def _opened_below(name: str, folder: int, path: str, *, make: bool) -> int:
+    try:
+        return _opened(name, _FOLDER, folder, path)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+    return _opened(name, _FOLDER, folder, path)
+
+
+def _check_regular(descriptor: int, path: str) -> os.stat_result:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused(path, "it is no regular file")
+    return status
+
+
+# -- copying ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Copy:
+    """What may still be copied."""
+
+    bytes_left: int
+    entries_left: int
+
+    def folder(self, source: int, target: int, place: str, depth: int) -> None:
+        if depth < 0:
+            raise Refused(place, "it is nested too deeply", errno.ENAMETOOLONG)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                self.entries_left -= 1
+                if self.entries_left < 0:
+                    raise Refused(place, "it holds too many files", errno.EMLINK)
+                if _is_folder(entry):
+                    self._below(entry.name, source, target, place, depth)
+                elif entry.is_symlink():
+                    os.symlink(os.readlink(entry.name, dir_fd=source), entry.name, dir_fd=target)
+                elif entry.is_file(follow_symlinks=False):
+                    self._file(entry.name, source, target, place)
+
+    def _below(self, name: str, source: int, target: int, place: str, depth: int) -> None:
+        inner = _opened(name, _FOLDER, source, f"{place}/{name}")
+        try:
+            new = _opened_below(name, target, name, make=True)
+            try:
+                self.folder(inner, new, f"{place}/{name}", depth - 1)
+            finally:
+                os.close(new)
+        finally:
+            os.close(inner)
+
+    def _file(self, name: str, source: int, target: int, place: str) -> None:
+        path = f"{place}/{name}"
+        with os.fdopen(_opened(name, _READ, source, path), "rb", buffering=0) as readable:
+            status = _check_regular(readable.fileno(), path)
+            new = os.open(name, _CREATE, 0o755 if status.st_mode & stat.S_IXUSR else 0o644, dir_fd=target)
+            with os.fdopen(new, "wb", buffering=0) as writable:
+                while copied := _copy_some(readable.fileno(), writable.fileno(), min(1 << 30, self.bytes_left + 1)):
+                    self.bytes_left -= copied
+                    if self.bytes_left < 0:
+                        raise Refused(path, "there is more than may be copied", errno.EFBIG)
+
+
+def _copy_some(source: int, target: int, size: int) -> int:
+    """Copy up to ``size`` bytes from where both are, in the kernel where it can."""
+    try:
+        return os.copy_file_range(source, target, size)
+    except (AttributeError, OSError):  # no such call here (macOS), or not between these file systems
+        chunk = os.read(source, min(size, _CHUNK))
+        written = 0
+        while written < len(chunk):
+            written += os.write(target, chunk[written:])
+        return written
+
+
+# -- removing ---------------------------------------------------------------------------------------------------------
+
+
+def _remove_folder(name: str, above: int) -> None:
+    """Remove a folder with all below, however deep, and whatever its modes.
+
+    Folders below are brought up to it one by one, so that neither recursion nor open folders add up.
+    """
+    _permit(name, above)
+    folder = _opened(name, _FOLDER, above, name)
+    try:
+        while below := _unlink_files(folder):
+            for each in below:
+                _permit(each, folder)
+                inner = _opened(each, _FOLDER, folder, each)
+                try:
+                    for deeper in _unlink_files(inner):
+                        _permit(deeper, inner)
+                        os.rename(deeper, uuid4().hex, src_dir_fd=inner, dst_dir_fd=folder)
+                finally:
+                    os.close(inner)
+                os.rmdir(each, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=above)
+
+
+def _unlink_files(folder: int) -> list[str]:
+    """Remove what is no folder; answer the names of the folders."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, _is_folder(entry)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+    return [name for name, is_folder in found if is_folder]
+
+
+def _permit(name: str, above: int) -> None:
+    """Let us list and change a folder, which code may have forbidden; never what a link in its place leads to."""
+    if os.stat(name, dir_fd=above, follow_symlinks=False).st_mode & stat.S_IRWXU == stat.S_IRWXU:
+        return
+    with contextlib.suppress(OSError):
+        if sys.platform == "linux":  # which changes no modes without following
+            descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            try:
+                Path(f"/proc/self/fd/{descriptor}").chmod(stat.S_IRWXU)
+            finally:
+                os.close(descriptor)
+        else:
+            os.chmod(name, stat.S_IRWXU, dir_fd=above, follow_symlinks=False)

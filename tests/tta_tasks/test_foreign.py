@@ -152,6 +152,66 @@ def test_a_copy_holds_files_and_links_alone(tree: ForeignTree, canary: Path, tmp
         tree.copy_to(tmp_path / "small", max_bytes=5)
 
 
+def test_a_copy_has_a_bound_of_its_own(tree: ForeignTree, tmp_path: Path) -> None:
+    """A file without a byte on the disk, and folders without bottom, are not copied to the end."""
+    with (tree.root / "large").open("wb") as file:
+        file.truncate(10 << 30)
+    with pytest.raises(Refused, match="more than"):
+        tree.copy_to(tmp_path / "copy", max_bytes=1000)
+    (tree.root / "large").unlink()
+    with pytest.raises(Refused, match="too many"):
+        tree.copy_to(tmp_path / "fewer", max_bytes=1000, max_entries=1)
+    _dig(tree.root, 300)
+    with pytest.raises(Refused, match="too deeply"):
+        tree.copy_to(tmp_path / "deep", max_bytes=1000)
+
+
+def _dig(folder: Path, depth: int) -> None:
+    """Make folders in folders, deeper than a path can say; with a file in each."""
+    at = os.open(folder, os.O_DIRECTORY)
+    for _ in range(depth):
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        os.mkdir("deeper", dir_fd=at)
+        below = os.open("deeper", os.O_DIRECTORY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+
+
+def test_removes_however_deep_and_forbidden(tree: ForeignTree, canary: Path) -> None:
+    """Folders that no path can name, and those that took their own permissions away; what links lead to keeps its."""
+    _dig(tree.root / "package", 3000)
+    forbidden = tree.root / "package" / "forbidden"
+    (forbidden / "inner").mkdir(parents=True)
+    (forbidden / "inner" / "file").touch()
+    (forbidden / "away").symlink_to(canary.parent)
+    (forbidden / "inner").chmod(0)
+    forbidden.chmod(0o500)
+    canary.parent.chmod(0o500)
+    tree.remove("package")
+    assert not list(tree.root.iterdir())
+    assert canary.parent.stat().st_mode & 0o777 == 0o500
+    canary.parent.chmod(0o700)
+    assert canary.read_text() == "canary"
+
+
+def test_removes_what_is_empty_alone(tree: ForeignTree) -> None:
+    """A folder, and those above it up to the first that holds something."""
+    (tree.root / "package" / "a" / "b").mkdir(parents=True)
+    tree.remove_if_empty("package/a/b")
+    assert [path.name for path in (tree.root / "package").iterdir()] == ["module.py"]
+    tree.remove_if_empty("package/module.py")
+    assert tree.is_file("package/module.py")
+
+
+def test_skips_what_it_is_told_to(tree: ForeignTree) -> None:
+    """What is skipped is not looked into, and does not count."""
+    for number in range(20):
+        (tree.root / "skipped" / f"{number}").mkdir(parents=True)
+    walked = tree.walk(max_entries=2, skip=lambda path, is_folder: is_folder and path == "skipped")
+    assert [found.path for found in walked] == ["package/module.py"]
+
+
 def test_removes_a_folder_and_not_where_its_links_lead(tree: ForeignTree, canary: Path) -> None:
     """Nor a link's target, when the link itself is removed."""
     (tree.root / "package" / "away").symlink_to(canary.parent)
