@@ -8,6 +8,7 @@ cache miss, never a wrong tree.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -17,6 +18,7 @@ import zlib
 from pathlib import Path
 
 from tta_tasks.errors import SnapshotError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.snapshot.files import DEPTH, Listing, leads_out, shown
 
 #: Fast; higher levels save a tenth and take three times as long.
@@ -58,7 +60,7 @@ def write(root: Path, listing: Listing) -> bytes:
     Raises:
         SnapshotError: A file is gone, changes while it is read, or cannot be read.
     """
-    packed = io.BytesIO()
+    packed, tree = io.BytesIO(), ForeignTree(root)
     with (
         gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=LEVEL, mtime=0) as stream,
         tarfile.open(
@@ -72,21 +74,24 @@ def write(root: Path, listing: Listing) -> bytes:
                 tar.addfile(member)
             else:
                 member.size, member.mode = entry.size, 0o755 if entry.executable else 0o644
-                tar.addfile(member, io.BytesIO(_read(root, entry.path, entry.size)))
+                tar.addfile(member, io.BytesIO(_read(tree, entry.path, entry.size)))
     return packed.getvalue()
 
 
-def _read(root: Path, path: str, size: int) -> bytes:
+def _read(tree: ForeignTree, path: str, size: int) -> bytes:
     try:
-        # Neither follow a link nor wait for a pipe that took the file's place since it was listed.
-        descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(size + 1)
+        data = tree.read_bytes(path, max_bytes=size)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _changed(path) from error
         raise SnapshotError(f"{shown(path)} cannot be read: {error.strerror}.", "Is it yours to read?") from error
     if len(data) != size:
-        raise SnapshotError(f"{shown(path)} changed while it was read.", "Try again when nothing writes to the tree.")
+        raise _changed(path)
     return data
+
+
+def _changed(path: str) -> SnapshotError:
+    return SnapshotError(f"{shown(path)} changed while it was read.", "Try again when nothing writes to the tree.")
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -153,7 +158,7 @@ def _extract(data: bytes, into: Path, *, max_bytes: int, max_files: int) -> int:
     stream = _Bounded(data, max_bytes + max_files * OVERHEAD_BYTES)
     seen: set[str] = set()
     folders: set[str] = set()
-    links: list[str] = []
+    links: dict[str, str] = {}
     total = 0
     with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
         for member in tar:
@@ -167,13 +172,13 @@ def _extract(data: bytes, into: Path, *, max_bytes: int, max_files: int) -> int:
                     folders.add(folder)
             if member.issym():
                 (into / member.name).symlink_to(member.linkname)
-                links.append(member.name)
+                links[member.name] = member.linkname
             else:
                 _extract_file(tar, member, into / member.name)
     while stream.read(1 << 20):
         pass  # to its end, where the checksum is
     for link in links:
-        if leads_out(into, link):
+        if leads_out(links, link):
             raise SnapshotError(f"The snapshot's symbolic link {shown(link)} leads outside.")
     return total
 

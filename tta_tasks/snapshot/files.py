@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
 from tta_tasks.errors import SnapshotError
+from tta_tasks.foreign import ForeignTree, Found
 from tta_tasks.git import GitFailed, Repository, opened
 
 #: What tools and tests leave behind, and what never belongs to a tree.
@@ -27,8 +30,12 @@ GITIGNORE_BYTES = 1 << 20
 SHOWN = 3
 #: Folders in folders; deeper trees are an attack or an accident.
 DEPTH = 100
+#: Files, links and folders looked at for each file that a tree may have.
+ENTRIES = 4
 #: Symbolic links followed before it is taken for a circle, as the kernel does.
 HOPS = 40
+#: Components that are followed in all, of a link and those it leads over.
+STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -76,73 +83,29 @@ def is_junk(path: str) -> bool:
     return any(part in JUNK or part.startswith(".coverage.") for part in path.split("/"))
 
 
-def describe(root: Path, paths: Iterable[str], left_out: Mapping[str, str] | None = None) -> Listing:
-    """Look at each of ``paths`` below ``root``; what is gone is left out silently, what cannot travel with its reason.
+def leads_out(links: Mapping[str, str], link: str) -> bool:
+    """Whether the symbolic link at ``link`` leaves its tree, or goes in circles, wherever the tree may be.
 
-    Raises:
-        SnapshotError: A file cannot be looked at.
-    """
-    entries, reasons = [], dict(left_out or {})
-    folders: dict[str, bool] = {}
-    for path in sorted(set(paths), key=os.fsencode):
-        try:
-            if not _in_real_folder(root, path, folders):
-                continue  # its folder was replaced by a link; git counts it as deleted, too
-            found = _entry(root, path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise SnapshotError(f"{shown(path)} cannot be read: {error.strerror}.") from error
-        if isinstance(found, Entry):
-            entries.append(found)
-        else:
-            reasons[path] = found
-    return Listing(tuple(entries), reasons)
+    The kernel's walk, one component at a time, on what is known of the tree: nothing is looked at, so that the answer
+    for a checkout elsewhere is the same.
 
-
-def _entry(root: Path, path: str) -> Entry | str:
-    """What is at ``path``, or why it is left out."""
-    status = (root / path).lstat()
-    if path.count("/") >= DEPTH:
-        return "it is nested too deeply"
-    if stat.S_ISREG(status.st_mode):
-        return Entry(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
-    if stat.S_ISLNK(status.st_mode):
-        if leads_out(root, path):
-            return "it is a symbolic link that leads outside"
-        return Entry(path, target=_link_target(root / path))
-    return "it is neither a file nor a link"
-
-
-def _in_real_folder(root: Path, path: str, known: dict[str, bool]) -> bool:
-    folder = ""
-    for part in path.split("/")[:-1]:
-        folder = f"{folder}/{part}" if folder else part
-        if folder not in known:
-            known[folder] = not (root / folder).is_symlink()
-        if not known[folder]:
-            return False
-    return True
-
-
-def leads_out(root: Path, link: str) -> bool:
-    """Whether the symbolic link at ``link`` leaves ``root``, or goes in circles, wherever ``root`` may be.
-
-    The kernel's walk, one component at a time: unlike a resolved path it does not depend on where ``root`` is, so that
-    the answer for a checkout elsewhere is the same.
+    Args:
+        links: Where the tree's links point, by their paths.
+        link: One of them.
     """
     pending = link.split("/")[::-1]
     at: list[str] = []
-    hops = 0
+    hops = steps = 0
     while pending:
         part = pending.pop()
-        if part == ".." and not at:
+        steps += 1
+        if steps > STEPS or (part == ".." and not at):
             return True
         if part == "..":
             at.pop()
         elif part not in {"", "."}:
             at.append(part)
-            target = _link_target(root.joinpath(*at))
+            target = links.get("/".join(at))
             if target is not None:
                 hops += 1
                 if target.startswith("/") or hops > HOPS:
@@ -150,13 +113,6 @@ def leads_out(root: Path, link: str) -> bool:
                 at.pop()
                 pending.extend(target.split("/")[::-1])
     return False
-
-
-def _link_target(path: Path) -> str | None:
-    try:
-        return os.readlink(path)  # noqa: PTH115 - a Path would lose a trailing slash and "."
-    except OSError:
-        return None
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -181,18 +137,20 @@ def tracked(repository: Repository) -> Listing:
 
     Raises:
         GitFailed: git refuses.
-        SnapshotError: A file cannot be looked at.
+        SnapshotError: A folder cannot be read.
     """
     records = repository.run("ls-files", "-z", "--stage").split(b"\0")[:-1]
-    paths, submodules = [], {}
+    paths, submodules = set(), {}
     for record in records:
         described, _, name = record.partition(b"\t")
         path = os.fsdecode(name)
         if described.startswith(b"160000"):
             submodules[path] = "it is a submodule"
         elif not is_junk(path):
-            paths.append(path)
-    return describe(repository.folder, paths, submodules)
+            paths.add(path)
+    # A folder that was replaced by a link is none of these; git counts what was below as deleted, too.
+    above = {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents}
+    return _listing(repository.folder, lambda path, is_folder: path not in (above if is_folder else paths), submodules)
 
 
 def untracked_modules(repository: Repository) -> list[str]:
@@ -216,45 +174,87 @@ def folder(root: Path, *, max_files: int, gitignore: bool) -> Listing:
     Raises:
         SnapshotError: A folder cannot be read, or there are too many files.
     """
-    found: list[str] = []
+    ignored = _Ignored(ForeignTree(root))
+
+    def skip(path: str, is_folder: bool) -> bool:  # noqa: FBT001 - as a walk asks
+        name = path.rpartition("/")[2]
+        return is_junk(name) or (gitignore and (name in INSTALLED or ignored(path, is_folder)))
+
+    return _listing(root, skip, {}, max_files=max_files)
+
+
+def _listing(
+    root: Path, skip: Callable[[str, bool], bool], left_out: Mapping[str, str], *, max_files: int | None = None
+) -> Listing:
+    """What is below ``root`` and not skipped; what cannot travel is left out with its reason.
+
+    Raises:
+        SnapshotError: A folder cannot be read, or there are too many files.
+    """
+    reasons = dict(left_out)
+
+    def too_deep(path: str, is_folder: bool) -> bool:  # noqa: FBT001 - as a walk asks
+        if skip(path, is_folder):
+            return True
+        if path.count("/") < DEPTH:
+            return False
+        reasons[path] = "it is nested too deeply"
+        return True
+
+    tree, found = ForeignTree(root), []
     try:
-        for path in _walk(root, gitignore=gitignore):
-            found.append(path)
-            if len(found) > max_files:
+        for each in tree.walk(
+            skip=too_deep, max_depth=DEPTH, max_entries=sys.maxsize if max_files is None else ENTRIES * max_files
+        ):
+            found.append(each)
+            if max_files is not None and len(found) > max_files:
                 raise SnapshotError(f"{root} has more than {max_files:,} files.", "Raise TTA_MAX_SNAPSHOT_FILES.")
+        links = {each.path: tree.link_target(each.path) for each in found if each.link}
     except OSError as error:
-        raise SnapshotError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    return describe(root, found)
+        hint = "Raise TTA_MAX_SNAPSHOT_FILES." if error.errno == errno.EMLINK else ""
+        raise SnapshotError(f"{shown(str(error.filename))} cannot be read: {error.strerror}.", hint) from error
+    return Listing(tuple(_described(found, links, reasons)), reasons)
 
 
-def _walk(root: Path, *, gitignore: bool) -> Iterator[str]:
-    pending: list[tuple[str, tuple[tuple[str, GitIgnoreSpec], ...]]] = [("", ())]
-    while pending:
-        prefix, rules = pending.pop()
-        if gitignore:
-            rules = (*rules, *_rules(root, prefix))
-        with os.scandir(root / prefix) as entries:
-            for entry in entries:
-                path, is_folder = f"{prefix}{entry.name}", entry.is_dir(follow_symlinks=False)
-                name = f"{path}/" if is_folder else path
-                if is_junk(entry.name) or (gitignore and (entry.name in INSTALLED or _ignored(name, rules))):
-                    continue
-                if is_folder:
-                    pending.append((name, rules))
-                else:
-                    yield path
+def _described(found: list[Found], links: Mapping[str, str], left_out: dict[str, str]) -> Iterator[Entry]:
+    """What can travel, sorted; the rest goes to ``left_out``."""
+    for each in sorted(found, key=lambda each: os.fsencode(each.path)):
+        path = each.path
+        if each.regular:
+            yield Entry(path, each.status.st_size, bool(each.status.st_mode & stat.S_IXUSR))
+        elif not each.link:
+            left_out[path] = "it is neither a file nor a link"
+        elif leads_out(links, path):
+            left_out[path] = "it is a symbolic link that leads outside"
+        else:
+            yield Entry(path, target=links[path])
 
 
-def _rules(root: Path, prefix: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
-    path = root / prefix / ".gitignore"
-    if path.is_file() and not path.is_symlink() and path.stat().st_size <= GITIGNORE_BYTES:
-        yield prefix, GitIgnoreSpec.from_lines(path.read_text("utf-8", "surrogateescape").splitlines())
+@dataclass
+class _Ignored:
+    """What the ``.gitignore`` files of a tree name."""
 
+    tree: ForeignTree
+    #: Folder -> its rules after those above it; each with the prefix of the paths it is about.
+    rules: dict[str, tuple[tuple[str, GitIgnoreSpec], ...]] = field(default_factory=dict)
 
-def _ignored(path: str, rules: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
-    """The deepest .gitignore that says anything about ``path`` decides, as in git."""
-    for prefix, spec in reversed(rules):
-        verdict = spec.check_file(path.removeprefix(prefix)).include
-        if verdict is not None:
-            return verdict
-    return False
+    def __call__(self, path: str, is_folder: bool) -> bool:  # noqa: FBT001 - as a walk asks
+        """The deepest .gitignore that says anything about ``path`` decides, as in git."""
+        above = path.rpartition("/")[0]
+        name = f"{path}/" if is_folder else path
+        for prefix, spec in reversed(self._of(above)):
+            verdict = spec.check_file(name.removeprefix(prefix)).include
+            if verdict is not None:
+                return verdict
+        return False
+
+    def _of(self, folder: str) -> tuple[tuple[str, GitIgnoreSpec], ...]:
+        if folder not in self.rules:
+            inherited = self._of(folder.rpartition("/")[0]) if folder else ()
+            self.rules[folder] = (*inherited, *self._own(f"{folder}/" if folder else ""))
+        return self.rules[folder]
+
+    def _own(self, prefix: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
+        with suppress(OSError):
+            content = self.tree.read_bytes(f"{prefix}.gitignore", max_bytes=GITIGNORE_BYTES)
+            yield prefix, GitIgnoreSpec.from_lines(content.decode("utf-8", "surrogateescape").splitlines())
