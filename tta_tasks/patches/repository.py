@@ -118,7 +118,7 @@ def apply_to_worktree(repository: Path, patches: Sequence[bytes]) -> tuple[str, 
     """
     try:
         # git checks a patch as a whole before it writes; so they become one.
-        return apply(b"".join(patches), repository)
+        return apply(b"".join(patches), repository.resolve())
     except PatchError as error:
         raise PatchError(
             f"{repository} was left as it is. {error.message}",

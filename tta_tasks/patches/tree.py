@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import os
 import re
+import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tta_tasks.errors import PatchError, SnapshotError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.git import GitFailed, bare_environment, git
 from tta_tasks.snapshot import files
 
@@ -29,6 +32,14 @@ _BINARY = re.compile(rb"^(literal|delta) (\d+)\n((?:[A-Za-z][^\n]+\n)*)", re.MUL
 _HARMLESS = re.compile(rb" (?:(?:create|delete) mode 100(?:644|755) |mode change 100\d+ => 100(?:644|755) |rewrite )")
 
 
+@dataclass(frozen=True)
+class File:
+    """A regular file of a tree."""
+
+    content: bytes
+    executable: bool = False
+
+
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
@@ -41,25 +52,36 @@ def diff(before: Path, after: Path, *, only: Collection[str] | None = None) -> b
         only: Files and folders to compare, relative to the trees; all without.
 
     Raises:
-        PatchError: It would change a symbolic link, or is too large.
+        PatchError: It would change a symbolic link, is too large, or a file cannot be read.
     """
-    with _scratch_repository("The changes cannot be made into a patch") as env:
-        old, new = _listed(before, only), _listed(after, only)
-        changed = [path for path in sorted({**old, **new}) if not _same(before, old.get(path), after, new.get(path))]
-        if not changed:
-            return b""
-        touched = [tree[path] for path in changed for tree in (old, new) if path in tree]
-        if links := [entry.path for entry in touched if entry.target is not None]:
-            raise PatchError(
-                f"Symbolic links were changed: {files.some(links)}.", "A patch changes regular files only."
-            )
-        _check_content(sum(entry.size for entry in touched))
-        stream = b"".join([*_commit("before", before, old, changed), *_commit("after", after, new, changed)])
-        git("fast-import", "--quiet", cwd=before, env=env, error=PatchError, stdin=stream)
+    old, new = _listed(before, only), _listed(after, only)
+    links = [path for path in {**old, **new} if _target(old.get(path)) != _target(new.get(path))]
+    if links:
+        raise PatchError(f"Symbolic links were changed: {files.some(links)}.", "A patch changes regular files only.")
+    differing = {path for path in {**old, **new} if _differ(before, old.get(path), after, new.get(path))}
+    _check_content(sum(tree[path].size for path in differing for tree in (old, new) if path in tree))
+    return between(_contents(before, old, differing), _contents(after, new, differing))
+
+
+def between(before: Mapping[str, File], after: Mapping[str, File]) -> bytes:
+    """The patch that turns files into others, by their paths relative to a tree; empty where nothing differs.
+
+    Raises:
+        PatchError: It is too large, or a path leads outside.
+    """
+    changed = [path for path in sorted({**before, **after}) if before.get(path) != after.get(path)]
+    if not changed:
+        return b""
+    for path in changed:
+        _check_path(path)
+    _check_content(sum(len(tree[path].content) for path in changed for tree in (before, after) if path in tree))
+    with _scratch_repository("The changes cannot be made into a patch") as (folder, env):
+        stream = b"".join([*_commit("before", before, changed), *_commit("after", after, changed)])
+        git("fast-import", "--quiet", cwd=folder, env=env, error=PatchError, stdin=stream)
         patch = git(
             "-c", "core.quotePath=false", "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames",
             "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "before", "after",
-            cwd=before, env=env, error=PatchError,
+            cwd=folder, env=env, error=PatchError,
         )  # fmt: skip
     _check_size(patch)
     return patch
@@ -80,20 +102,35 @@ def _among(path: str, only: Collection[str] | None) -> bool:
     return only is None or any(prefix == "." or PurePosixPath(path).is_relative_to(prefix) for prefix in only)
 
 
-def _same(before: Path, old: files.Entry | None, after: Path, new: files.Entry | None) -> bool:
+def _target(entry: files.Entry | None) -> str | None:
+    return entry.target if entry is not None else None
+
+
+def _differ(before: Path, old: files.Entry | None, after: Path, new: files.Entry | None) -> bool:
     if old is None or old != new:
-        return False
-    return old.target is not None or (before / old.path).read_bytes() == (after / old.path).read_bytes()
+        return True
+    return old.target is None and _read(before, old) != _read(after, old)
 
 
-def _commit(branch: str, tree: Path, listed: Mapping[str, files.Entry], paths: list[str]) -> Iterator[bytes]:
+def _contents(tree: Path, listed: Mapping[str, files.Entry], paths: Collection[str]) -> dict[str, File]:
+    return {path: File(_read(tree, listed[path]), listed[path].executable) for path in paths if path in listed}
+
+
+def _read(tree: Path, entry: files.Entry) -> bytes:
+    try:
+        return ForeignTree(tree).read_bytes(entry.path, max_bytes=entry.size)
+    except OSError as error:
+        raise PatchError(f"{files.shown(entry.path)} cannot be read: {error.strerror}.") from error
+
+
+def _commit(branch: str, tree: Mapping[str, File], paths: Iterable[str]) -> Iterator[bytes]:
     """``paths`` of ``tree`` as git's fast-import takes them: no index, no attributes, bytes as they are."""
     yield b"commit refs/heads/%b\ncommitter x <x> 0 +0000\ndata 0\n" % branch.encode()
     for path in paths:
-        if path in listed:
-            content = (tree / path).read_bytes()
+        if path in tree:
+            content = tree[path].content
             quoted = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-            mode = 755 if listed[path].executable else 644
+            mode = 755 if tree[path].executable else 644
             yield b'M 100%d inline "%b"\ndata %d\n%b\n' % (mode, quoted, len(content), content)
     yield b"\n"
 
@@ -111,9 +148,9 @@ def paths(patch: bytes) -> tuple[str, ...]:
         return ()
     _check_size(patch)
     _check_content(sum(_unpacked_size(*hunk) for hunk in _BINARY.findall(patch)))
-    with _scratch_repository("This is no patch that git understands") as env:
-        counts = git("apply", "--numstat", "-z", cwd=Path("/"), env=env, error=PatchError, stdin=patch)
-        summary = git("apply", "--summary", cwd=Path("/"), env=env, error=PatchError, stdin=patch)
+    with _scratch_repository("This is no patch that git understands") as (folder, env):
+        counts = git("apply", "--numstat", "-z", cwd=folder, env=env, error=PatchError, stdin=patch)
+        summary = git("apply", "--summary", cwd=folder, env=env, error=PatchError, stdin=patch)
     for line in summary.splitlines():
         if not _HARMLESS.match(line):
             raise PatchError(
@@ -137,20 +174,91 @@ def apply(patch: bytes, tree: Path, *, allowed: Callable[[str], bool] | None = N
         The files it touched.
 
     Raises:
+        PatchError: It does not apply, names a path that is not allowed, leads outside or through a link, or the tree
+            cannot be written.
+    """
+    touched, door = _allowed(patch, allowed), ForeignTree(tree)
+    before = _present(door, touched)
+    after = _applied(patch, touched, before)
+    with _restored_on_error(door, before, touched):
+        _write(door, after)
+    return touched
+
+
+def applied(
+    patch: bytes, before: Mapping[str, File], *, allowed: Callable[[str], bool] | None = None
+) -> dict[str, File | None]:
+    """What a patch makes of a tree's files, which nothing is written to: the files it touches, ``None`` where gone.
+
+    Args:
+        patch: As :func:`diff` makes them.
+        before: The tree's files by path, at least those that the patch touches; others are of no matter.
+        allowed: Asked about every path.
+
+    Raises:
         PatchError: It does not apply, names a path that is not allowed, or leads outside.
     """
+    return _applied(patch, _allowed(patch, allowed), before)
+
+
+def _allowed(patch: bytes, allowed: Callable[[str], bool] | None) -> tuple[str, ...]:
     touched = paths(patch)
     if forbidden := [path for path in touched if allowed is not None and not allowed(path)]:
         raise PatchError(f"The patch changes what it must not: {files.some(forbidden)}.")
-    for path in touched:
-        parts = PurePosixPath(path).parts
-        if any(tree.joinpath(*parts[: depth + 1]).is_symlink() for depth in range(len(parts))):
-            raise PatchError(f"The patch writes through a symbolic link: {files.shown(path)}.")
-    if touched:
-        with _scratch_repository(f"The patch does not apply to {tree}") as env, _restored_on_error(tree, touched):
-            env["GIT_WORK_TREE"] = str(tree.absolute())
-            git("apply", "--whitespace=nowarn", cwd=tree, env=env, error=PatchError, stdin=patch)
     return touched
+
+
+def _applied(patch: bytes, touched: Collection[str], before: Mapping[str, File]) -> dict[str, File | None]:
+    if not touched:
+        return {}
+    with _scratch_repository("The patch does not apply") as (folder, env):
+        # A tree of our own, with nothing in it but these files: git neither sees nor writes another.
+        tree = ForeignTree(folder / "tree")
+        tree.root.mkdir()
+        for path in touched:
+            if path in before:
+                tree.write_bytes(path, before[path].content, executable=before[path].executable)
+        env["GIT_WORK_TREE"] = str(tree.root)
+        git("apply", "--whitespace=nowarn", cwd=tree.root, env=env, error=PatchError, stdin=patch)
+        now = _present(tree, touched)
+    return {path: now.get(path) for path in touched}
+
+
+def _present(tree: ForeignTree, touched: Iterable[str]) -> dict[str, File]:
+    """Those of the files that are there."""
+    found, left = {}, MAX_CONTENT_BYTES
+    for path in touched:
+        if (status := tree.status(path)) is None or stat.S_ISDIR(status.st_mode):
+            _check_way(tree, path)
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            raise PatchError(f"The patch writes through a symbolic link: {files.shown(path)}.")
+        try:
+            content = tree.read_bytes(path, max_bytes=left)
+        except OSError as error:
+            raise PatchError(f"{files.shown(path)} cannot be changed: {error.strerror}.") from error
+        found[path] = File(content, bool(status.st_mode & stat.S_IXUSR))
+        left -= len(content)
+    return found
+
+
+def _check_way(tree: ForeignTree, path: str) -> None:
+    """See that no folder on the way to ``path`` is a link."""
+    for folder in PurePosixPath(path).parents:
+        status = tree.status(folder) if folder.parts else None
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            raise PatchError(f"The patch writes through a symbolic link: {files.shown(path)}.")
+
+
+def _write(tree: ForeignTree, contents: Mapping[str, File | None]) -> None:
+    """Remove what is to go, then write the rest: a file may take the place of a folder, and the other way round."""
+    for path, file in contents.items():
+        if file is None:
+            tree.remove(path)
+            tree.remove_if_empty(PurePosixPath(path).parent)
+    for path, file in contents.items():
+        if file is not None:
+            tree.write_bytes(path, file.content, executable=file.executable)
 
 
 def _check_path(path: str) -> None:
@@ -190,38 +298,35 @@ def _unpacked_size(kind: bytes, size: bytes, lines: bytes) -> int:
 
 
 @contextmanager
-def _scratch_repository(purpose: str) -> Iterator[dict[str, str]]:
-    """The environment for git in an empty repository that is gone afterwards; ``purpose`` names what failed."""
+def _scratch_repository(purpose: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder with an empty repository, and the environment for git in that; both are gone afterwards.
+
+    ``purpose`` names what failed.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="tta-patch-") as folder:
-            env = bare_environment(Path(folder))
-            git("init", "--quiet", "--bare", "--template=", folder, cwd=Path(folder), env=env, error=PatchError)
-            Path(folder, "info").mkdir(exist_ok=True)
-            Path(folder, "info", "attributes").write_text(_ATTRIBUTES)
-            yield env
+        with tempfile.TemporaryDirectory(prefix="tta-patch-") as name:
+            folder, repository = Path(name), Path(name, "git")
+            env = bare_environment(repository)
+            git("init", "--quiet", "--bare", "--template=", str(repository), cwd=folder, env=env, error=PatchError)
+            (repository / "info").mkdir(exist_ok=True)
+            (repository / "info" / "attributes").write_text(_ATTRIBUTES)
+            yield folder, env
     except (GitFailed, OSError) as error:
         raise PatchError(f"{purpose}: {error}.") from error
 
 
 @contextmanager
-def _restored_on_error(tree: Path, touched: Collection[str]) -> Iterator[None]:
-    """Put everything back; git checks all before it writes, but a disk can fill up meanwhile."""
-    kept = {
-        tree / path: ((tree / path).read_bytes(), (tree / path).stat().st_mode) if (tree / path).is_file() else None
-        for path in touched
-    }
-    absent = {folder for path in kept for folder in path.parents if not folder.exists()}
+def _restored_on_error(tree: ForeignTree, before: Mapping[str, File], touched: Iterable[str]) -> Iterator[None]:
+    """Put everything back, when a disk fills up meanwhile or the tree does not let us."""
     try:
         yield
-    except BaseException:
-        for path, was in kept.items():
-            if was is None:
-                path.unlink(missing_ok=True)
-            elif not path.is_file() or path.read_bytes() != was[0]:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(was[0])
-                path.chmod(was[1])
-        for folder in sorted(absent, reverse=True):
-            with suppress(OSError):  # it never came to be
-                folder.rmdir()
+    except BaseException as error:
+        with suppress(OSError):
+            for path in touched:
+                if path not in before and tree.is_file(path):
+                    tree.remove(path)
+                tree.remove_if_empty(PurePosixPath(path).parent)
+            _write(tree, before)
+        if isinstance(error, OSError):
+            raise PatchError(f"The patch cannot be written to {tree.root}: {error.strerror}.") from error
         raise
