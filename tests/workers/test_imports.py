@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tta_tasks.foreign import ForeignTree
 from workers.component.imports import import_closure, importers
 
 
@@ -63,7 +64,7 @@ PACKAGE = {
 def test_closure_of_a_module(tmp_path: Path, module: str, expected: str) -> None:
     """A module's closure is its file, its packages' files, and what these import in any way."""
     _write(tmp_path, PACKAGE)
-    assert _names(import_closure(tmp_path / module, tmp_path), tmp_path) == set(expected.split())
+    assert _names(import_closure(ForeignTree(tmp_path), tmp_path / module, tmp_path), tmp_path) == set(expected.split())
 
 
 def test_closure_holds_all_that_python_loads(tmp_path: Path) -> None:
@@ -77,19 +78,21 @@ def test_closure_holds_all_that_python_loads(tmp_path: Path) -> None:
     )
     loaded = {Path(file) for file in done.stdout.split() if Path(file).is_relative_to(tmp_path)}
     assert len(loaded) == 7
-    assert loaded <= import_closure(tmp_path / "pkg" / "unrelated.py", tmp_path)
+    assert loaded <= import_closure(ForeignTree(tmp_path), tmp_path / "pkg" / "unrelated.py", tmp_path)
 
 
 def test_closure_stays_inside(tmp_path: Path) -> None:
     """Files outside the import root are no part of a closure, even when relative imports reach for them."""
     _write(tmp_path, {"src/pkg/m.py": "from ... import outside\nfrom ...outside import x\n", "outside.py": ""})
-    assert _names(import_closure(tmp_path / "src/pkg/m.py", tmp_path / "src"), tmp_path) == {"src/pkg/m.py"}
+    assert _names(import_closure(ForeignTree(tmp_path), tmp_path / "src/pkg/m.py", tmp_path / "src"), tmp_path) == {
+        "src/pkg/m.py"
+    }
 
 
 def test_huge_source_is_not_parsed(tmp_path: Path) -> None:
     """A file of megabytes imports nothing, and costs nothing."""
     _write(tmp_path, {"m.py": "import other\n" + "x = 1\n" * 1_000_000, "other.py": ""})
-    assert _names(import_closure(tmp_path / "m.py", tmp_path), tmp_path) == {"m.py"}
+    assert _names(import_closure(ForeignTree(tmp_path), tmp_path / "m.py", tmp_path), tmp_path) == {"m.py"}
 
 
 TESTS = {
@@ -132,11 +135,11 @@ TESTS = {
 def test_tests_of_a_module(tmp_path: Path, module: str, expected: str) -> None:
     """Tests belong to a module they import directly, by re-export, by helper or fixture; others do not."""
     _write(tmp_path, TESTS)
-    found = importers(tmp_path / "tests", {tmp_path / "src" / "pkg" / module}, tmp_path / "src")
+    found = importers(ForeignTree(tmp_path), tmp_path / "tests", {tmp_path / "src" / "pkg" / module}, tmp_path / "src")
     assert _names(found, tmp_path / "tests") == set(expected.split())
 
 
 def test_no_tests(tmp_path: Path) -> None:
     """A tests' folder that is not there has no importers."""
     _write(tmp_path, {"m.py": ""})
-    assert importers(tmp_path / "tests", {tmp_path / "m.py"}, tmp_path) == set()
+    assert importers(ForeignTree(tmp_path), tmp_path / "tests", {tmp_path / "m.py"}, tmp_path) == set()

@@ -8,14 +8,15 @@ them; there, importing a name from a package leads to the module the package has
 from __future__ import annotations
 
 import ast
-import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-#: Larger files are data, and their syntax trees would fill the memory.
-MAX_SOURCE_BYTES = 4 << 20
+from tta_tasks.foreign import ForeignTree
+from workers.component import parsing
+
 #: Functions that import what their first argument names.
 _IMPORTING_CALLS = frozenset({"import_module", "__import__", "importorskip"})
 
@@ -32,65 +33,101 @@ class _Import:
     bound: str = ""
 
 
-def import_closure(module_file: Path, import_root: Path) -> set[Path]:
+#: A file, and a name that is imported from it; without a name, all that it passes on.
+_Wanted = tuple[Path, str | None]
+
+
+def import_closure(tree: ForeignTree, module_file: Path, import_root: Path) -> set[Path]:
     """The files below ``import_root`` that run when ``module_file`` is imported: itself, and all it imports in turn.
 
     Args:
-        module_file: A module's file.
-        import_root: What would be on ``sys.path``.
+        tree: Where they are; links in it are not followed.
+        module_file: A module's file, absolute.
+        import_root: What would be on ``sys.path``, absolute.
     """
-    located = cache(_located)
+    files = _Files(tree)
     seen: set[Path] = set()
-    pending = [module_file, *_packages(module_file, import_root)]
+    pending = [module_file, *_packages(files, module_file, import_root)]
     while pending:
         file = pending.pop()
         if file in seen:
             continue
         seen.add(file)
-        for imported in _imports(file):
+        for imported in files.imports(file):
             for base in _bases(file, imported, [import_root]):
                 for parts in (imported.module, (*imported.module, imported.name or "*")):
                     # Those that run for a.b.c: a, a.b and a.b.c.
-                    chain = (located(base, parts[:depth]) for depth in range(min(1, len(parts)), len(parts) + 1))
+                    chain = (files.located(base, parts[:depth]) for depth in range(min(1, len(parts)), len(parts) + 1))
                     pending += [file for file in chain if file is not None]
     return {file for file in seen if file.is_relative_to(import_root)} | {module_file}
 
 
-def importers(tests: Path, modules: Collection[Path], import_root: Path) -> set[Path]:
+def importers(tree: ForeignTree, tests: Path, modules: Collection[Path], import_root: Path) -> set[Path]:
     """The files below ``tests`` that decide how ``modules`` are tested.
 
     Those are the files that import one of them, directly, through a package's re-export, or through other files in
     ``tests``; those below a ``conftest.py`` that does; what all of these import from ``tests``; and their conftests.
 
     Args:
-        tests: The tests' folder; it need not exist.
-        modules: The modules' files; like the two folders absolute, or all relative to the same one.
-        import_root: What would be on ``sys.path``.
+        tree: Where they are; links in it are not followed.
+        tests: The tests' folder, absolute; it need not exist.
+        modules: The modules' files, absolute.
+        import_root: What would be on ``sys.path``, absolute.
+
+    Raises:
+        OSError: The tests cannot be listed.
     """
-    files = {path for path in tests.rglob("*.py") if path.is_file()}
-    origins = _Origins((import_root, tests, tests.parent))
-    targets = {file: origins.of(file, file.parent) for file in files}
+    tested = {tree.root / found.path for found in tree.files("*.py", tests)}
+    origins = _Origins(_Files(tree), (import_root, tests, tests.parent))
+    targets = {file: origins.of(file, file.parent) for file in tested}
+    needs = {file: (targets[file] | _conftests(file, tests)) & tested for file in tested}
+    users: defaultdict[Path, set[Path]] = defaultdict(set)
+    for file, needed in needs.items():
+        for other in needed:
+            users[other].add(file)
     about = {file for file, found in targets.items() if not found.isdisjoint(modules)}
-    while more := {file for file in files - about if targets[file] & about or _conftests(file, tests) & about}:
-        about |= more
-    while more := {file for one in about for file in (targets[one] | _conftests(one, tests)) & files} - about:
-        about |= more
-    return about
+    return _reached(_reached(about, users), needs)
+
+
+def _reached(start: Iterable[Path], following: Mapping[Path, Collection[Path]]) -> set[Path]:
+    """``start``, what follows from it, and so on."""
+    reached: set[Path] = set()
+    pending = [*start]
+    while pending:
+        file = pending.pop()
+        if file not in reached:
+            reached.add(file)
+            pending += following.get(file, ())
+    return reached
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _imports(file: Path) -> tuple[_Import, ...]:
-    try:
-        if file.stat().st_size > MAX_SOURCE_BYTES:
+class _Files:
+    """Python files in a tree, each looked at once."""
+
+    def __init__(self, tree: ForeignTree) -> None:
+        self._tree = tree
+        self.exists: Callable[[Path], bool] = cache(tree.is_file)
+        self.imports: Callable[[Path], tuple[_Import, ...]] = cache(self._imports)
+        self.located: Callable[[Path, tuple[str, ...]], Path | None] = cache(self._located)
+
+    def _imports(self, file: Path) -> tuple[_Import, ...]:
+        """What a file imports; what cannot be read or does not parse imports nothing."""
+        try:
+            tree = parsing.python(self._tree.read_bytes(file, max_bytes=parsing.MAX_SOURCE_BYTES))
+        except (OSError, SyntaxError):
             return ()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about somebody else's code
-            tree = ast.parse(file.read_bytes())
-            return tuple(found for node in ast.walk(tree) for found in _of_node(node))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()
+        return tuple(found for node in ast.walk(tree) for found in _of_node(node))
+
+    def _located(self, base: Path, parts: tuple[str, ...]) -> Path | None:
+        """The file of a module or package; a package wins, as in Python. A package without ``__init__`` has none."""
+        if not all(part.isidentifier() for part in parts):
+            return None
+        place = base.joinpath(*parts)
+        files = (place / "__init__.py", place.with_suffix(".py")) if parts else (place / "__init__.py",)
+        return next((file for file in files if self.exists(file)), None)
 
 
 def _of_node(node: ast.AST) -> Iterator[_Import]:
@@ -119,21 +156,12 @@ def _bases(file: Path, imported: _Import, roots: Sequence[Path]) -> list[Path]:
     return folders[imported.level - 1 : imported.level]
 
 
-def _located(base: Path, parts: Sequence[str]) -> Path | None:
-    """The file of a module or package; a package wins, as in Python. A package without ``__init__`` has none."""
-    if not all(part.isidentifier() for part in parts):
-        return None
-    place = base.joinpath(*parts)
-    files = (place / "__init__.py", place.with_suffix(".py")) if parts else (place / "__init__.py",)
-    return next((file for file in files if file.is_file()), None)
-
-
-def _packages(file: Path, import_root: Path) -> Iterator[Path]:
+def _packages(files: _Files, file: Path, import_root: Path) -> Iterator[Path]:
     """The ``__init__`` files of the packages that ``file`` is in."""
     for folder in file.parents:
         if folder == import_root or not folder.is_relative_to(import_root):
             return
-        if (folder / "__init__.py").is_file():
+        if files.exists(folder / "__init__.py"):
             yield folder / "__init__.py"
 
 
@@ -147,41 +175,47 @@ class _Origins:
     """Where imported things come from, followed through packages that only pass them on.
 
     Args:
+        files: What there is.
         roots: What would be on ``sys.path``.
     """
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
+    def __init__(self, files: _Files, roots: tuple[Path, ...]) -> None:
+        self._files = files
         self._roots = tuple(dict.fromkeys(roots))
-        self._imports = cache(_imports)
-        self._located = cache(_located)
-        self._known: dict[tuple[Path, str | None], set[Path]] = {}
+        self._known: dict[_Wanted, set[Path]] = {}
 
     def of(self, file: Path, *beside: Path) -> set[Path]:
         """The files that ``file`` imports from; ``beside`` are roots for it alone."""
-        roots = (*self._roots, *beside)
-        return set[Path]().union(*(self._origin(file, imported, roots) for imported in self._imports(file)))
-
-    def _origin(self, file: Path, imported: _Import, roots: tuple[Path, ...]) -> set[Path]:
         found: set[Path] = set()
-        for base in _bases(file, imported, roots):
-            module = self._located(base, imported.module)
-            submodule = self._located(base, (*imported.module, imported.name)) if imported.name else None
-            if submodule is not None:
-                found |= {submodule} | self._passed_on(submodule, None)
-            elif module is not None:
-                found |= {module} | self._passed_on(module, None if imported.name == "*" else imported.name)
+        for wanted in self._origins(file, self._files.imports(file), (*self._roots, *beside)):
+            if wanted not in self._known:
+                self._known[wanted] = self._passed_on(wanted)
+            found |= self._known[wanted]
         return found
 
-    def _passed_on(self, package: Path, name: str | None) -> set[Path]:
-        """Where a package has ``name`` from; without a name, all it passes on."""
-        if package.name != "__init__.py":
-            return set()
-        if (package, name) not in self._known:
-            self._known[package, name] = set()  # packages that import each other end here
-            inner = self._imports(package)
-            # A name it does not import is its own, or comes by a star.
-            chosen = [one for one in inner if name is None or one.bound == name]
-            chosen = chosen or [one for one in inner if one.name == "*"]
-            for one in chosen:
-                self._known[package, name] |= self._origin(package, one, self._roots)
-        return self._known[package, name]
+    def _origins(self, file: Path, imports: Iterable[_Import], roots: tuple[Path, ...]) -> Iterator[_Wanted]:
+        for imported in imports:
+            for base in _bases(file, imported, roots):
+                module = self._files.located(base, imported.module)
+                submodule = self._files.located(base, (*imported.module, imported.name)) if imported.name else None
+                if submodule is not None:
+                    yield submodule, None
+                elif module is not None:
+                    yield module, None if imported.name == "*" else imported.name
+
+    def _passed_on(self, wanted: _Wanted) -> set[Path]:
+        """The file itself; and, if it is a package, those that the package has the name from, and so on."""
+        reached: set[_Wanted] = set()
+        pending = [wanted]
+        while pending:
+            one = file, name = pending.pop()
+            if one in reached:
+                continue
+            reached.add(one)
+            if file.name == "__init__.py":
+                inner = self._files.imports(file)
+                # A name it does not import is its own, or comes by a star.
+                chosen = [each for each in inner if name is None or each.bound == name]
+                chosen = chosen or [each for each in inner if each.name == "*"]
+                pending += self._origins(file, chosen, self._roots)
+        return {file for file, _ in reached}

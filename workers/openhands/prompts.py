@@ -6,8 +6,10 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import ModuleCoverage, RejectedTest
 from tta_tasks.protocols import GenerationJob, Workspace
+from workers.component import parsing
 from workers.component.imports import import_closure, importers
 
 #: Most characters of other modules' interfaces, and most entries of a list.
@@ -99,12 +101,13 @@ def _around(job: GenerationJob) -> Iterator[str]:
     if job.criteria:
         yield "The specification asks for:\n" + _listed(f"{each.id}: {each.text}" for each in job.criteria)
     workspace = job.workspace
-    module = workspace.project / job.module.path
-    tests = sorted(importers(workspace.tests, {module}, workspace.import_root))
+    foreign, module = ForeignTree(workspace.root), workspace.project / job.module.path
+    tests = sorted(importers(foreign, workspace.tests, {module}, workspace.import_root))
     if tests:
         names = (file.relative_to(workspace.project).as_posix() for file in tests)
         yield "Existing tests that concern it; follow their style:\n" + _listed(names)
-    interfaces = _interfaces(sorted(import_closure(module, workspace.import_root) - {module}), workspace.project)
+    imported = sorted(import_closure(foreign, module, workspace.import_root) - {module})
+    interfaces = _interfaces(foreign, imported, workspace.project)
     if interfaces:
         yield "What it imports from here:\n" + interfaces
 
@@ -136,12 +139,12 @@ def _rejected(rejected: Sequence[RejectedTest]) -> str:
     return "Not kept:\n" + _listed(f"{each.name}: {each.reason} {each.detail[:200]}".rstrip() for each in rejected)
 
 
-def _interfaces(files: Iterable[Path], project: Path) -> str:
+def _interfaces(foreign: ForeignTree, files: Iterable[Path], project: Path) -> str:
     said: list[str] = []
     for file in files:
         try:
-            tree = ast.parse(file.read_bytes())
-        except (OSError, SyntaxError, ValueError):
+            tree = parsing.shallow(parsing.python(foreign.read_bytes(file, max_bytes=parsing.MAX_SOURCE_BYTES)))
+        except (OSError, SyntaxError):
             continue
         if signatures := list(_signatures(tree.body, "")):
             said.append("\n".join([f"# {file.relative_to(project).as_posix()}", *signatures]))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tta_tasks import plugins
 from tta_tasks.cache import content_key
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.kinds import kind_of
 from tta_tasks.models import (
     CollectionRequest,
@@ -40,7 +41,7 @@ def key_of(task: TaskRecord, context: Context) -> str | None:
     if isinstance(request, GenerationRequest):
         del fields["snapshot"]
         tree = context.snapshots.tree(request.snapshot)
-        inputs = list(_inputs(tree / request.component.root, request))
+        inputs = list(_inputs(ForeignTree(tree), request))
     else:
         tree, inputs = Path(), []
     if isinstance(request, CollectionRequest):
@@ -54,10 +55,11 @@ def key_of(task: TaskRecord, context: Context) -> str | None:
     )
 
 
-def _inputs(project: Path, request: GenerationRequest) -> Iterator[Path]:
+def _inputs(tree: ForeignTree, request: GenerationRequest) -> Iterator[Path]:
+    project = tree.root / request.component.root
     root, module = project / request.component.import_root, project / request.module.path
-    yield from import_closure(module, root)
-    yield from importers(project / request.component.tests, {module}, root)
+    yield from import_closure(tree, module, root)
+    yield from importers(tree, project / request.component.tests, {module}, root)
     for pattern in CONFIGURATION:
         yield from project.glob(pattern)
 
