@@ -6,10 +6,9 @@ Only files inside the checkout count as configuration: a checkout may well lie b
 from __future__ import annotations
 
 import ast
-import configparser
 import os
+import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,16 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import Completed, Workspace
+from workers.component import parsing
 
 #: Machine-readable reports are read whole.
 REPORT_BYTES = 32 << 20
+#: Largest file of configuration that is read.
+CONFIGURATION_BYTES = 256 << 10
+#: Longest text in a ``setup.py`` that is taken for ``python_requires``.
+MOST_REQUIRED = 200
 #: The lowest Python 3 taken for granted where a project does not say what it needs.
 ASSUMED_PYTHON = (3, 9)
 NEWEST_MINOR = 15
@@ -42,13 +47,22 @@ def isolated(module: str, python: Path | None = None) -> list[str | Path]:
     return [python or sys.executable, "-I", "-m", module]
 
 
-def run(workspace: Workspace, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Completed:
-    """Run a tool in the project folder, in the sandbox."""
+def run(
+    workspace: Workspace, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, *, changes: bool = True
+) -> Completed:
+    """Run a tool in the project folder, in the sandbox.
+
+    Args:
+        workspace: Where.
+        argv: The tool and its arguments.
+        env: Added to its environment.
+        changes: Whether it may write to the tree, and not to the scratch folder alone.
+    """
     return workspace.sandbox.run(
         argv,
         cwd=workspace.project,
-        writable=[workspace.root, workspace.scratch],
-        readable=workspace.readable,
+        writable=[workspace.root, workspace.scratch] if changes else [workspace.scratch],
+        readable=[*workspace.readable, workspace.root],
         env={"NO_COLOR": "1", "PYTHONUTF8": "1", **(env or {})},
         limits=replace(workspace.limits, output_bytes=REPORT_BYTES),
         cancelled=workspace.cancelled,
@@ -66,19 +80,24 @@ def why_failed(completed: Completed) -> str:
 
 def source_files(workspace: Workspace) -> list[Path]:
     """The component's modules, as regular files inside the checkout."""
-    files = (workspace.project / module.path for module in workspace.component.modules)
-    return sorted({file for file in files if file.is_file() and not file.is_symlink()})
+    tree = ForeignTree(workspace.root)
+    return sorted(
+        {file for module in workspace.component.modules if tree.is_file(file := workspace.project / module.path)}
+    )
 
 
 def names(workspace: Workspace, files: Iterable[Path]) -> list[str]:
-    """The files as a tool is told of them: relative to the project folder."""
-    return [os.path.relpath(file, workspace.project) for file in files]
+    """The files as a tool is told of them: relative to the project folder, and never like an option."""
+    relative = (os.path.relpath(file, workspace.project) for file in files)
+    return [f"./{name}" if name.startswith("-") else name for name in relative]
 
 
 def ruff_configured(workspace: Workspace) -> bool:
     """Whether ruff finds configuration of the repository for the component."""
     return any(
-        (folder / ".ruff.toml").is_file() or (folder / "ruff.toml").is_file() or "ruff" in pyproject_tools(folder)
+        has_file(workspace, folder / ".ruff.toml")
+        or has_file(workspace, folder / "ruff.toml")
+        or "ruff" in pyproject_tools(workspace, folder)
         for folder in folders(workspace)
     )
 
@@ -92,43 +111,48 @@ def folders(workspace: Workspace) -> Iterator[Path]:
         yield parent
 
 
-def pyproject_tools(folder: Path) -> Mapping[str, Any]:
+def has_file(workspace: Workspace, file: Path) -> bool:
+    """Whether ``file`` is a regular file in the tree."""
+    return ForeignTree(workspace.root).is_file(file)
+
+
+def pyproject_tools(workspace: Workspace, folder: Path) -> Mapping[str, Mapping[str, Any]]:
     """The ``[tool]`` tables of the folder's ``pyproject.toml``; empty where there is none that can be read."""
-    tools = tables(folder / "pyproject.toml").get("tool")
-    return tools if isinstance(tools, dict) else {}
+    tools = tables(workspace, folder / "pyproject.toml").get("tool")
+    return {name: table for name, table in tools.items() if isinstance(table, dict)} if isinstance(tools, dict) else {}
 
 
-def tables(file: Path) -> Mapping[str, Any]:
+def tables(workspace: Workspace, file: Path) -> Mapping[str, Any]:
     """A TOML file's content; empty where there is none that can be read."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parsing.toml(_text(workspace, file))
+    except ValueError:
         return {}
 
 
-def names_hook(folder: Path, *hooks: str) -> bool:
+def names_hook(workspace: Workspace, folder: Path, *hooks: str) -> bool:
     """Whether the folder's pre-commit configuration names one of ``hooks``."""
-    try:
-        text = (folder / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
+    text = _text(workspace, folder / ".pre-commit-config.yaml")
     return any(f"id: {hook}\n" in text + "\n" for hook in hooks)
 
 
-def has_section(file: Path, section: str) -> bool:
+def has_section(workspace: Workspace, file: Path, section: str) -> bool:
     """Whether an INI file has ``[section]``."""
-    parser = configparser.RawConfigParser(strict=False)
+    return re.search(rf"^\[{re.escape(section)}\]", _text(workspace, file), re.MULTILINE) is not None
+
+
+def _text(workspace: Workspace, file: Path) -> str:
+    """A file of configuration; empty where there is none that can be read."""
     try:
-        parser.read(file, encoding="utf-8")
-    except (configparser.Error, OSError, ValueError):
-        return False
-    return parser.has_section(section)
+        return ForeignTree(workspace.root).read_text(file, max_bytes=CONFIGURATION_BYTES)
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def minimal_python(workspace: Workspace) -> tuple[int, int] | None:
     """The oldest Python the component says it runs on; ``None`` when that is Python 2."""
     try:
-        wanted = SpecifierSet(workspace.component.requires_python or _of_setup(workspace.project / "setup.py"))
+        wanted = SpecifierSet(workspace.component.requires_python or _of_setup(workspace))
     except InvalidSpecifier:
         return ASSUMED_PYTHON
     if not str(wanted):
@@ -139,16 +163,17 @@ def minimal_python(workspace: Workspace) -> tuple[int, int] | None:
     return (3, next(minors, ASSUMED_PYTHON[1]))
 
 
-def _of_setup(file: Path) -> str:
+def _of_setup(workspace: Workspace) -> str:
     """``python_requires`` of a ``setup.py``, where it is written out there."""
     try:
-        calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.keyword)]
-    except (OSError, SyntaxError, ValueError):
+        tree = parsing.python(_text(workspace, workspace.project / "setup.py"))
+    except SyntaxError:
         return ""
-    said = [
-        call.value.value for call in calls if call.arg == "python_requires" and isinstance(call.value, ast.Constant)
-    ]
-    return str(said[0]) if said else ""
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg="python_requires", value=ast.Constant(value=str(said))):
+                return said[:MOST_REQUIRED]
+    return ""
 
 
 def _admits(wanted: SpecifierSet, minor: int) -> bool:

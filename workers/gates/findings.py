@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import GateOutcome
-from tta_tasks.protocols import GateJob, Workspace
-from workers.component import quality_tools
+from tta_tasks.protocols import Completed, GateJob, Workspace
+from workers.component import parsing, paths, quality_tools
 
 #: Findings listed with a verdict.
 MAX_LISTED = 50
+
+Shape = TypeVar("Shape")
 
 
 class ToolFailed(EngineFailed):
@@ -36,18 +41,48 @@ class Finding:
     #: Whether its tool can safely mend it by itself.
     fixable: bool = False
 
-    @classmethod
-    def at(
-        cls, workspace: Workspace, file: str, line: int, rule: str, message: str, *, fixable: bool = False
-    ) -> Finding:
-        """A finding in ``file``, absolute or relative to the project folder."""
-        path = os.path.relpath(os.path.realpath(workspace.project / file), os.path.realpath(workspace.root))
-        lines = _lines(workspace.root / path)
-        text = "".join(lines[line - 1].split()) if 0 < line <= len(lines) else ""
-        return cls(Path(path).as_posix(), line, rule, message, text, fixable)
-
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.rule} {self.message}"
+
+
+class Findings:
+    """Makes findings of what a tool says of a tree.
+
+    Args:
+        workspace: The tree.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lines = cache(self._read)
+
+    def at(self, file: str, line: int, rule: str, message: str, *, fixable: bool = False) -> Finding:
+        """A finding in ``file``, absolute or relative to the project folder."""
+        place = paths.inside(self._workspace, file)
+        if place is None:  # of a library, say: its text is none of ours
+            return Finding(file, line, rule, message, "", fixable)
+        lines = self._lines(place.as_posix())
+        text = "".join(lines[line - 1].split()) if 0 < line <= len(lines) else ""
+        return Finding(place.as_posix(), line, rule, message, text, fixable)
+
+    def _read(self, path: str) -> list[str]:
+        try:
+            tree = ForeignTree(self._workspace.root)
+            return tree.read_text(path, max_bytes=parsing.MAX_SOURCE_BYTES, errors="replace").splitlines()
+        except OSError:
+            return []
+
+
+def reported(completed: Completed, shape: TypeAdapter[Shape]) -> Shape:
+    """What a tool wrote as JSON.
+
+    Raises:
+        ToolFailed: It is of another shape.
+    """
+    try:
+        return shape.validate_json(completed.stdout)
+    except ValidationError as error:
+        raise ToolFailed(f"The tool's report cannot be read: {error.errors()[0]['msg']}.") from error
 
 
 #: What a gate runs: finds what is wrong with some files of a tree, or raises ToolFailed.
@@ -98,18 +133,11 @@ def _new(job: GateJob, detect: Detect, added: Sequence[Path]) -> list[Finding]:
     after = _detected(detect, job.workspace, added)
     if not after:
         return []  # nothing is nothing new; the baseline need not be looked at
-    known = [job.baseline.root / file.relative_to(job.workspace.root) for file in added]
-    return list(new(_detected(detect, job.baseline, [file for file in known if file.is_file()]), after))
+    places = (job.baseline.root / file.relative_to(job.workspace.root) for file in added)
+    known = [file for file in places if quality_tools.has_file(job.baseline, file)]
+    return list(new(_detected(detect, job.baseline, known), after))
 
 
 def _detected(detect: Detect, workspace: Workspace, added: Sequence[Path]) -> list[Finding]:
     files = [*quality_tools.source_files(workspace), *added]
     return list(detect(workspace, files)) if files else []  # with no file named, tools take the whole folder
-
-
-@lru_cache(maxsize=64)
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
 
 from tta_tasks.models import GateOutcome
 from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed, compare
+from workers.gates.findings import Finding, Findings, ToolFailed, compare, reported
 
 #: A test asserts, and compares with the values it expects, whatever else a repository forbids.
 TEST_IDIOMS = ("S101", "PLR2004")
+
+
+class _Fix(BaseModel):
+    applicability: str
+
+
+class _Location(BaseModel):
+    row: int
+
+
+class _Found(BaseModel):
+    """What ruff says of one finding, as far as it is looked at."""
+
+    filename: str
+    location: _Location
+    message: str
+    code: str | None
+    name: str | None = None
+    fix: _Fix | None
+
+
+_REPORT = TypeAdapter(list[_Found])
 
 
 class LintGate:
@@ -45,8 +68,8 @@ def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
     completed = quality_tools.ruff(workspace, "check", *report, *idioms, *quality_tools.names(workspace, files))
     if not completed.ok:
         raise ToolFailed(f"{quality_tools.why_failed(completed)}. Check the repository's configuration of ruff.")
-    for found in json.loads(completed.stdout):
-        rule = found["code"] or found.get("name") or "syntax"
-        fixable = (found["fix"] or {}).get("applicability") == "safe"
-        row = found["location"]["row"]
-        yield Finding.at(workspace, found["filename"], row, rule, found["message"], fixable=fixable)
+    findings = Findings(workspace)
+    for found in reported(completed, _REPORT):
+        rule = found.code or found.name or "syntax"
+        fixable = found.fix is not None and found.fix.applicability == "safe"
+        yield findings.at(found.filename, found.location.row, rule, found.message, fixable=fixable)

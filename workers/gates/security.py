@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
 
 from tta_tasks.models import GateOutcome
 from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed, compare
+from workers.gates.findings import Finding, Findings, ToolFailed, compare, reported
+
+
+class _Found(BaseModel):
+    """What bandit says of one finding, as far as it is looked at."""
+
+    filename: str
+    line_number: int
+    test_id: str
+    issue_text: str
+
+
+class _Report(BaseModel):
+    results: list[_Found]
+
+
+_REPORT = TypeAdapter(_Report)
 
 
 class SecurityGate:
@@ -40,14 +57,15 @@ def detect(workspace: Workspace, files: Sequence[Path]) -> Iterator[Finding]:
     )
     if not completed.ok:
         raise ToolFailed(f"{quality_tools.why_failed(completed)}. Check the repository's configuration of bandit.")
-    for found in json.loads(completed.stdout)["results"]:
-        yield Finding.at(workspace, found["filename"], found["line_number"], found["test_id"], found["issue_text"])
+    findings = Findings(workspace)
+    for found in reported(completed, _REPORT).results:
+        yield findings.at(found.filename, found.line_number, found.test_id, found.issue_text)
 
 
 def _configuration(workspace: Workspace) -> list[str]:
     for folder in quality_tools.folders(workspace):
-        if "bandit" in quality_tools.pyproject_tools(folder):
+        if "bandit" in quality_tools.pyproject_tools(workspace, folder):
             return ["--configfile", *quality_tools.names(workspace, [folder / "pyproject.toml"])]
-        if (folder / ".bandit").is_file():
+        if quality_tools.has_file(workspace, folder / ".bandit"):
             return ["--ini", *quality_tools.names(workspace, [folder / ".bandit"])]
     return []

@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import GateOutcome
 from tta_tasks.protocols import GateJob, Workspace
 from workers.component import quality_tools
-from workers.gates.findings import Finding, ToolFailed, compare
+from workers.gates.findings import Finding, Findings, ToolFailed, compare
 
 _ERROR = re.compile(
-    r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:\d+:)? error: (?P<message>.*?)(?:  \[(?P<rule>[\w-]+)\])?$", re.MULTILINE
+    r"^(?P<file>[^:\n]+):(?P<line>[0-9]{1,9}):(?:[0-9]+:)? error: (?P<message>.*?)(?:  \[(?P<rule>[\w-]+)\])?$",
+    re.MULTILINE,
 )
 #: mypy's status when it found errors; above, it could not check.
 _FOUND = 1
@@ -40,7 +42,7 @@ class TypesGate:
 def _typed(workspace: Workspace) -> bool:
     """Whether the repository configures mypy, or promises types by ``py.typed``."""
     packages = {module.name.partition(".")[0] for module in workspace.component.modules}
-    typed = any((workspace.import_root / package / "py.typed").is_file() for package in packages)
+    typed = any(quality_tools.has_file(workspace, workspace.import_root / package / "py.typed") for package in packages)
     return typed or _configuration(workspace) is not None
 
 
@@ -50,17 +52,21 @@ def detect(workspace: Workspace, _files: Sequence[Path] = ()) -> Iterator[Findin
     Raises:
         ToolFailed: It cannot work, say because of a plugin that is not installed.
     """
-    completed = quality_tools.run(workspace, _command(workspace), {"MYPYPATH": str(workspace.import_root)})
+    # A plugin of mypy is code of the repository: the tree that other gates look at meanwhile is not for it to change.
+    completed = quality_tools.run(
+        workspace, _command(workspace), {"MYPYPATH": str(workspace.import_root)}, changes=False
+    )
     if completed.stopped is not None or completed.returncode not in {0, _FOUND}:
         why = quality_tools.why_failed(completed)
         raise ToolFailed(f"{why}. A mypy among the component's own dependencies for tests would be used.")
+    findings = Findings(workspace)
     for error in _ERROR.finditer(completed.stdout):
-        yield Finding.at(workspace, error["file"], int(error["line"]), error["rule"] or "error", error["message"])
+        yield findings.at(error["file"], int(error["line"]), error["rule"] or "error", error["message"])
 
 
 def _command(workspace: Workspace) -> list[str | Path]:
     # The component's own mypy, where it has one: it knows its version and plugins.
-    own = (workspace.python.parent / "mypy").exists()
+    own = ForeignTree(workspace.python.parent).is_file("mypy")
     command = quality_tools.isolated("mypy", workspace.python if own else None)
     command += ["--python-executable", workspace.python, "--config-file", _configuration(workspace) or ""]
     command += ["--cache-dir", os.path.relpath(workspace.scratch / "mypy", workspace.project)]
@@ -71,10 +77,10 @@ def _command(workspace: Workspace) -> list[str | Path]:
 def _configuration(workspace: Workspace) -> Path | None:
     for folder in quality_tools.folders(workspace):
         for name in ("mypy.ini", ".mypy.ini"):
-            if (folder / name).is_file():
+            if quality_tools.has_file(workspace, folder / name):
                 return folder / name
-        if "mypy" in quality_tools.pyproject_tools(folder):
+        if "mypy" in quality_tools.pyproject_tools(workspace, folder):
             return folder / "pyproject.toml"
-        if quality_tools.has_section(folder / "setup.cfg", "mypy"):
+        if quality_tools.has_section(workspace, folder / "setup.cfg", "mypy"):
             return folder / "setup.cfg"
     return None

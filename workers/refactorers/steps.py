@@ -90,16 +90,16 @@ def _target(workspace: Workspace) -> list[str]:
 
 def _formatted_by_ruff(workspace: Workspace) -> bool:
     return any(
-        "format" in quality_tools.pyproject_tools(folder).get("ruff", {})
-        or quality_tools.names_hook(folder, "ruff-format", "black")
-        or any("format" in quality_tools.tables(folder / name) for name in ("ruff.toml", ".ruff.toml"))
+        "format" in quality_tools.pyproject_tools(workspace, folder).get("ruff", {})
+        or quality_tools.names_hook(workspace, folder, "ruff-format", "black")
+        or any("format" in quality_tools.tables(workspace, folder / name) for name in ("ruff.toml", ".ruff.toml"))
         for folder in quality_tools.folders(workspace)
     )
 
 
 def _black(workspace: Workspace) -> list[str] | None:
     """Options of ruff for the nearest configuration of black."""
-    tables = (quality_tools.pyproject_tools(folder) for folder in quality_tools.folders(workspace))
+    tables = (quality_tools.pyproject_tools(workspace, folder) for folder in quality_tools.folders(workspace))
     black: Mapping[str, Any] | None = next((table["black"] for table in tables if "black" in table), None)
     if black is None:
         return None
