@@ -79,8 +79,12 @@ class Shell:
     def git(self, *args: str) -> str:
         """Run git here."""
         return subprocess.run(
-            ["git", *args], cwd=self.folder, check=True, capture_output=True, text=True
-        ).stdout.strip()  # noqa: S607
+            ["git", *args],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            text=True,  # noqa: S607
+        ).stdout.strip()
 
 
 @pytest.fixture(scope="session")
