@@ -78,13 +78,8 @@ class Shell:
 
     def git(self, *args: str) -> str:
         """Run git here."""
-        return subprocess.run(
-            ["git", *args],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-            text=True,  # noqa: S607
-        ).stdout.strip()
+        command = ["git", *args]
+        return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -271,6 +266,28 @@ def test_a_run_leaves_reports_patches_and_a_branch(shell: Shell) -> None:
     assert shell.git("status", "--porcelain") == "?? tests/"
     listed = shell.run("list").stdout
     assert listed.count("completed") == 3
+
+
+@pytest.mark.stack
+def test_a_run_starts_no_program_that_the_repository_names(shell: Shell, tmp_path: Path) -> None:
+    """In a whole run, with a branch and changed files, no filter, hook, monitor or remote tells of itself."""
+    canary = tmp_path / "canary.sh"
+    canary.write_text(f"#!/bin/sh\necho $0 >> {tmp_path}/ran\ncat\n")
+    canary.chmod(0o755)
+    shell.git("config", "core.repositoryFormatVersion", "1")
+    shell.git("config", "extensions.partialClone", "origin")
+    shell.git("config", "remote.origin.url", str(tmp_path / "nowhere"))
+    for name in ("remote.origin.uploadpack", "filter.evil.clean", "filter.evil.smudge", "core.fsmonitor", "core.pager"):
+        shell.git("config", name, str(canary))
+    for name in ("reference-transaction", "post-index-change", "pre-commit", "post-commit"):
+        (shell.folder / ".git" / "hooks" / name).unlink(missing_ok=True)
+        (shell.folder / ".git" / "hooks" / name).symlink_to(canary)
+    (shell.folder / ".git" / "info" / "attributes").write_text("* filter=evil\n")
+    os.utime(shell.folder / "ring" / "__init__.py", (0, 0))
+    (tmp_path / "ran").unlink(missing_ok=True)
+    shell.run("run", "ring.md", "--target", "dev", "--budget", "3", "--branch", "made", "--apply")
+    assert not (tmp_path / "ran").exists()
+    assert (shell.folder / ".git" / "refs" / "heads" / "made").is_file()
 
 
 @pytest.mark.stack
