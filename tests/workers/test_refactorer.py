@@ -184,5 +184,10 @@ def test_a_changed_public_api_is_seen(tmp_path: Path, before: str, after: str, b
         (package / "__init__.py").write_text(text)
         (package / "inner.py").write_text("x = 1\n")
     component = Component(name="demo", modules=(Module(name="demo", path="demo/__init__.py"),))
-    assert api_breakages(tmp_path / "old", tmp_path / "new", component) == (breakage,)
-    assert api_breakages(tmp_path / "old", tmp_path / "old", component) == ()
+    (tmp_path / "scratch").mkdir()
+    old, new = (
+        Workspace(tmp_path / name, component, Path(sys.executable), detect_sandbox(), tmp_path / "scratch")
+        for name in ("old", "new")
+    )
+    assert api_breakages(old, new) == (breakage,)
+    assert api_breakages(old, old) == ()

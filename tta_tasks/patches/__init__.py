@@ -9,6 +9,6 @@ symbolic links; a patch that would do anything else is refused before anything i
 from __future__ import annotations
 
 from tta_tasks.patches.repository import apply_to_worktree, check_branch, commit_branch
-from tta_tasks.patches.tree import File, applied, apply, between, diff, paths
+from tta_tasks.patches.tree import File, apply, between, diff, paths, present
 
-__all__ = ["File", "applied", "apply", "apply_to_worktree", "between", "check_branch", "commit_branch", "diff", "paths"]
+__all__ = ["File", "apply", "apply_to_worktree", "between", "check_branch", "commit_branch", "diff", "paths", "present"]

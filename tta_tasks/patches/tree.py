@@ -178,27 +178,11 @@ def apply(patch: bytes, tree: Path, *, allowed: Callable[[str], bool] | None = N
             cannot be written.
     """
     touched, door = _allowed(patch, allowed), ForeignTree(tree)
-    before = _present(door, touched)
+    before = present(tree, touched)
     after = _applied(patch, touched, before)
     with _restored_on_error(door, before, touched):
         _write(door, after)
     return touched
-
-
-def applied(
-    patch: bytes, before: Mapping[str, File], *, allowed: Callable[[str], bool] | None = None
-) -> dict[str, File | None]:
-    """What a patch makes of a tree's files, which nothing is written to: the files it touches, ``None`` where gone.
-
-    Args:
-        patch: As :func:`diff` makes them.
-        before: The tree's files by path, at least those that the patch touches; others are of no matter.
-        allowed: Asked about every path.
-
-    Raises:
-        PatchError: It does not apply, names a path that is not allowed, or leads outside.
-    """
-    return _applied(patch, _allowed(patch, allowed), before)
 
 
 def _allowed(patch: bytes, allowed: Callable[[str], bool] | None) -> tuple[str, ...]:
@@ -209,6 +193,7 @@ def _allowed(patch: bytes, allowed: Callable[[str], bool] | None) -> tuple[str, 
 
 
 def _applied(patch: bytes, touched: Collection[str], before: Mapping[str, File]) -> dict[str, File | None]:
+    """What a patch makes of the files it touches; ``None`` where they are gone."""
     if not touched:
         return {}
     with _scratch_repository("The patch does not apply") as (folder, env):
@@ -220,21 +205,25 @@ def _applied(patch: bytes, touched: Collection[str], before: Mapping[str, File])
                 tree.write_bytes(path, before[path].content, executable=before[path].executable)
         env["GIT_WORK_TREE"] = str(tree.root)
         git("apply", "--whitespace=nowarn", cwd=tree.root, env=env, error=PatchError, stdin=patch)
-        now = _present(tree, touched)
+        now = present(tree.root, touched)
     return {path: now.get(path) for path in touched}
 
 
-def _present(tree: ForeignTree, touched: Iterable[str]) -> dict[str, File]:
-    """Those of the files that are there."""
-    found, left = {}, MAX_CONTENT_BYTES
-    for path in touched:
-        if (status := tree.status(path)) is None or stat.S_ISDIR(status.st_mode):
-            _check_way(tree, path)
+def present(tree: Path, paths: Iterable[str]) -> dict[str, File]:
+    """Those of the files that are there; folders are none.
+
+    Raises:
+        PatchError: There is a link or something else in place of one, or they are too large.
+    """
+    door, found, left = ForeignTree(tree), {}, MAX_CONTENT_BYTES
+    for path in paths:
+        if (status := door.status(path)) is None or stat.S_ISDIR(status.st_mode):
+            _check_way(door, path)
             continue
         if stat.S_ISLNK(status.st_mode):
             raise PatchError(f"The patch writes through a symbolic link: {files.shown(path)}.")
         try:
-            content = tree.read_bytes(path, max_bytes=left)
+            content = door.read_bytes(path, max_bytes=left)
         except OSError as error:
             raise PatchError(f"{files.shown(path)} cannot be changed: {error.strerror}.") from error
         found[path] = File(content, bool(status.st_mode & stat.S_IXUSR))

@@ -1,65 +1,50 @@
-"""Whether a component's public API is what it was, told from its source alone; nothing is imported."""
+"""Whether a component's public API is what it was, told from its source alone; nothing of it is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import griffe
+from pydantic import TypeAdapter, ValidationError
 
-from tta_tasks.models import Component
+from tta_tasks.protocols import Workspace
+
+#: Seconds that comparing may take.
+COMPARE_S = 60.0
+#: Bytes of what is said of the difference.
+SAID_BYTES = 1 << 20
+
+_PROGRAM = Path(__file__).with_name("api_breakages.py")
+_SENTENCES = TypeAdapter(tuple[str, ...])
 
 
-def api_breakages(before: Path, after: Path, component: Component) -> tuple[str, ...]:
-    """What a user of ``component`` would notice of the change from one tree to another.
+def api_breakages(before: Workspace, after: Workspace) -> tuple[str, ...]:
+    """What a user of the component would notice of the change from one tree to another.
 
-    Args:
-        before: Root of the tree as it was.
-        after: Root of the tree as it is.
-        component: The component in both.
+    The sources are read in the sandbox, where they can neither hold up the worker nor fill its memory.
 
     Returns:
         One sentence for each breakage (``calculator.add(b): parameter default was changed``); empty when there is none.
+        Trees that cannot be compared are a breakage, too.
+
+    Raises:
+        SandboxError: No command can be run.
     """
-    found: list[str] = []
-    for package in sorted({module.name.partition(".")[0] for module in component.modules}):
-        was = _load(package, before / component.root / component.import_root)
-        if was is None:
-            continue  # it could not be read before either
-        now = _load(package, after / component.root / component.import_root)
-        if now is None:
-            found.append(f"{package}: can no longer be read")
-            continue
-        found += map(_sentence, griffe.find_breaking_changes(was, now))
-        found += (f"{name}: is no longer exported" for name in _exports(was) if name not in set(_exports(now)))
-    return tuple(found)
-
-
-def _load(package: str, import_root: Path) -> griffe.Module | None:
-    loader = griffe.GriffeLoader(search_paths=[import_root], allow_inspection=False)
+    packages = sorted({module.name.partition(".")[0] for module in after.component.modules})
+    done = after.sandbox.run(
+        [sys.executable, "-I", _PROGRAM, before.import_root, after.import_root, *packages],
+        cwd=after.scratch,
+        writable=[after.scratch],
+        readable=[_PROGRAM, before.root, after.root],
+        env={"PYTHONUTF8": "1"},
+        limits=replace(after.limits, wall_s=min(COMPARE_S, after.limits.wall_s), output_bytes=SAID_BYTES),
+        cancelled=after.cancelled,
+    )
     try:
-        loaded = loader.load(package, try_relative_path=False)
-    except (ImportError, griffe.GriffeError, SyntaxError, ValueError):
-        return None
-    loader.resolve_aliases(implicit=False, external=False)
-    return loaded if isinstance(loaded, griffe.Module) else None
-
-
-def _exports(module: griffe.Module) -> Iterator[str]:
-    """What packages offer under a name of their own by importing it from their inside.
-
-    Griffe takes such a name as public only where ``__all__`` says so; users do not wait for that.
-    """
-    for name, member in module.members.items():
-        if isinstance(member, griffe.Module):
-            yield from _exports(member)
-        elif isinstance(member, griffe.Alias) and module.is_init_module:
-            inner = member.target_path.partition(".")[0] == module.package.name
-            if inner and not name.startswith("_"):
-                yield f"{module.path}.{name}"
-
-
-def _sentence(breakage: griffe.Breakage) -> str:
-    parameters = [v for v in (breakage.old_value, breakage.new_value) if isinstance(v, griffe.Parameter)]
-    subject = f"({parameters[0].name})" if parameters else ""
-    return f"{breakage.obj.path}{subject}: {breakage.kind.value.lower()}"
+        return _SENTENCES.validate_json(done.stdout if done.ok else "")
+    except ValidationError:
+        why = (
+            "it takes too long" if done.stopped else " ".join(done.stderr.split())[-200:] or f"status {done.returncode}"
+        )
+        return (f"it cannot be compared: {why}",)

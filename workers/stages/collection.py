@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 
 from tta_tasks import snapshot
@@ -25,7 +24,7 @@ from tta_tasks.protocols import GateJob
 from workers import gates
 from workers.component.suite import run_suite
 from workers.stages.context import Context
-from workers.stages.merge import REFACTORING, Choice, Combination, settle
+from workers.stages.merge import NOTHING, REFACTORING, Choice, Combination, settle
 
 
 def run(request: CollectionRequest, context: Context) -> CollectionResult:
@@ -45,11 +44,12 @@ def run(request: CollectionRequest, context: Context) -> CollectionResult:
         _contribute(combination, results, context)
         trial = _Trials(combination, context)
         kept = _kept(trial, *settle(trial, combination.everything), request)
-        packed = snapshot.pack(
-            combination.assemble(kept.choice).root,
-            max_bytes=context.settings.max_snapshot_bytes,
-            max_files=context.settings.max_snapshot_files,
-        )
+        with combination.assembled(kept.choice) as work:
+            packed = snapshot.pack(
+                work.root,
+                max_bytes=context.settings.max_snapshot_bytes,
+                max_files=context.settings.max_snapshot_files,
+            )
         error = _error(kept.verdicts, request)
         return CollectionResult(
             status=Status.FAILED if error else Status.COMPLETED,
@@ -87,9 +87,8 @@ class _Trials:
         if choice not in self._known:
             count = len(choice.tests)
             self._context.progress(f"running the suite with {count} new file{'s' * (count != 1)}")
-            work = self._combination.assemble(choice)
-            self._known[choice] = run_suite(work)
-            shutil.rmtree(work.root.parent, ignore_errors=True)
+            with self._combination.assembled(choice) as work:
+                self._known[choice] = run_suite(work)
             if self._context.cancelled():  # what was cut short must not pass for a verdict
                 raise Cancelled("The run was cancelled.")
         return self._known[choice]
@@ -98,8 +97,9 @@ class _Trials:
         """Hold a choice against the gates, on a tree where nothing has run."""
         self._context.progress("holding the tree against its gates")
         added = tuple(test for test in choice.tests if test.endswith(".py"))
-        tree = self._combination.assemble(choice)
-        return gates.judge(GateJob(tree, self._combination.pristine, self(choice), request.gates, added))
+        suite = self(choice)
+        with self._combination.assembled(choice) as tree, self._combination.assembled(NOTHING) as baseline:
+            return gates.judge(GateJob(tree, baseline, suite, request.gates, added))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,7 @@ from tta_tasks.errors import PatchError
 from tta_tasks.models import Dropped, SuiteReport
 from tta_tasks.protocols import Workspace
 from workers.component import quality_tools
+from workers.component.copies import copied, fresh_copy
 
 REFACTORING = "refactoring"
 
@@ -36,12 +37,12 @@ NOTHING = Choice((), refactoring=False)
 class Combination:
     """A pristine tree, and contributions to it."""
 
+    #: Nothing runs there: what is run, and what judges by running, gets a copy.
     pristine: Workspace
     #: What could not even be applied.
     refused: list[Dropped] = field(default_factory=list)
     _tests: _Contents = field(default_factory=dict)
     _refactoring: _Contents = field(default_factory=dict)
-    _trees: int = 0
 
     @property
     def everything(self) -> Choice:
@@ -56,36 +57,32 @@ class Combination:
         """Take the source files that a patch changes; it may change no others."""
         self._add(REFACTORING, patch, self._refactoring, self._refactored, self._sources.__contains__)
 
-    def assemble(self, choice: Choice) -> Workspace:
-        """A fresh tree with ``choice``, where nothing has run yet."""
-        self._trees += 1
-        folder = self.pristine.scratch / f"tree-{self._trees}"
-        work = replace(self.pristine, root=folder / "tree", scratch=folder / "beside")
-        work.scratch.mkdir(parents=True)
-        shutil.copytree(self.pristine.root, work.root, symlinks=True)
-        _write(work.root, {path: self._tests[path] for path in choice.tests})
-        _write(work.root, self._refactoring if choice.refactoring else {})
-        return work
+    def assembled(self, choice: Choice) -> AbstractContextManager[Workspace]:
+        """A fresh tree with ``choice``, where nothing has run yet; gone at the end of the block."""
+        changes = {path: self._tests[path] for path in choice.tests}
+        return fresh_copy(self.pristine, changes | (self._refactoring if choice.refactoring else {}))
 
     def tests_patch(self, choice: Choice) -> bytes:
         """What adds the chosen tests to the pristine tree; empty for none."""
-        tree = self.assemble(replace(choice, refactoring=False))
-        return patches.diff(self.pristine.root, tree.root, only=choice.tests) if choice.tests else b""
+        return self._patch(self._tested, choice.tests)
 
     def refactoring_patch(self, choice: Choice) -> bytes:
         """What adds the refactoring, where it was chosen, to the pristine tree or to the one with the tests."""
-        if not choice.refactoring:
+        return self._patch(self._refactored, self._refactoring if choice.refactoring else ())
+
+    def _patch(self, tree: Path, paths: Collection[str]) -> bytes:
+        if not paths:
             return b""
-        tree = self.assemble(replace(choice, tests=()))
-        return patches.diff(self.pristine.root, tree.root, only=sorted(self._refactoring))
+        return patches.between(patches.present(self.pristine.root, paths), patches.present(tree, paths))
 
     def _add(self, what: str, patch: bytes, into: _Contents, tree: Path, allowed: Callable[[str], bool]) -> None:
         try:
             touched = patches.apply(patch, tree, allowed=allowed)
+            now = patches.present(tree, touched)
         except PatchError as error:
             self.refused.append(Dropped(what=what, reason=f"{error.message} {error.hint}".rstrip()))
         else:
-            into |= {path: _content(tree / path) for path in touched}
+            into |= {path: now[path].content if path in now else None for path in touched}
 
     def _is_test(self, path: str) -> bool:
         """Whether a file may come with tests: neither source, nor what configures the tools that judge it."""
@@ -97,11 +94,11 @@ class Combination:
     @cached_property
     def _tested(self) -> Path:
         """The tree that takes the patches with tests; two that meet in one file are noticed there."""
-        return self.assemble(NOTHING).root
+        return copied(self.pristine).root
 
     @cached_property
     def _refactored(self) -> Path:
-        return self.assemble(NOTHING).root
+        return copied(self.pristine).root
 
     @cached_property
     def _sources(self) -> set[str]:
@@ -203,17 +200,3 @@ def _is_in(node: str, test: str) -> bool:
     """Whether a pytest node is in a test file; node ids may be relative to any folder above it."""
     file = node.partition("::")[0]
     return test == file or test.endswith(f"/{file}")
-
-
-def _content(file: Path) -> bytes | None:
-    return file.read_bytes() if file.is_file() else None
-
-
-def _write(tree: Path, contents: _Contents) -> None:
-    for path, content in contents.items():
-        file = tree / path
-        if content is None:
-            file.unlink(missing_ok=True)
-            continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
-
-from tta_tasks import patches, plugins, tracing
+from tta_tasks import plugins, tracing
 from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
 from tta_tasks.models import RefactoringRequest, RefactoringResult, Status, SuiteReport, TestingResult
 from tta_tasks.protocols import Refactorer, RefactoringOutcome, Workspace
-from workers.component import quality_tools
+from workers.component.copies import fresh_copy
 from workers.stages.context import Context
 from workers.stages.verification import Verification
 
@@ -27,18 +24,14 @@ def run(request: RefactoringRequest, context: Context) -> RefactoringResult:
         EngineFailed: It gave up, or what it left behind does not hold.
     """
     engine = _engine(request.engine)
-    with context.workspace(request) as before:
-        # The original stays out of the reach of what is run.
-        work = replace(before, root=before.scratch / "tree", scratch=before.scratch / "beside")
-        work.scratch.mkdir()
-        shutil.copytree(before.root, work.root, symlinks=True)
+    with context.workspace(request) as before, fresh_copy(before) as work:
         verify = Verification(before, work, _baseline(request, context))
         engine, outcome, notes = _refactored(engine, work, verify, insisted=request.engine != "auto")
         if context.cancelled():  # what was cut short must not pass for a verdict
             raise Cancelled("The run was cancelled.")
         if reason := verify():
             raise EngineFailed(f"The refactoring by {engine.name!r} was not kept: it {reason}.")
-        patch = patches.diff(before.root, work.root, only=_sources(work))
+        patch = verify.patch()
         return RefactoringResult(
             status=Status.COMPLETED,
             engine=f"{engine.name} {engine.version}",
@@ -75,7 +68,3 @@ def _refactored(
 
 def _baseline(request: RefactoringRequest, context: Context) -> SuiteReport | None:
     return next((r.suite for r in context.results(request.needs) if isinstance(r, TestingResult)), None)
-
-
-def _sources(workspace: Workspace) -> list[str]:
-    return [file.relative_to(workspace.root).as_posix() for file in quality_tools.source_files(workspace)]
