@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,13 +14,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tta_tasks.errors import TransientError
+from tta_tasks.errors import EngineFailed, TransientError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Usage
-from tta_tasks.settings import Settings
-from workers.environment.pruning import size
+from tta_tasks.settings import Settings, settings
 
 #: Seconds to wait for an attempt that is ending.
 ENDING_S = 30.0
+#: Bytes of a block, as a file's status counts them.
+BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,20 @@ class Conversation:
         return self.home / "shell"
 
     def begin(self, root: Path) -> None:
-        """Copy the tree, unless an earlier attempt did."""
+        """Copy the tree, in which tests may have run, unless an earlier attempt did.
+
+        Raises:
+            EngineFailed: It cannot be copied.
+        """
         for folder in (self.record, self.notes):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.tree.exists():
             copy = self.home / "tree.new"
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(root, copy, symlinks=True)
+            try:
+                ForeignTree(self.home).remove(copy.name)
+                ForeignTree(root).copy_to(copy, max_bytes=settings().max_snapshot_bytes)
+            except OSError as error:
+                raise EngineFailed(f"The tree cannot be copied for an agent: {error}.") from error
             copy.rename(self.tree)
 
     def usage(self) -> Usage:
@@ -103,18 +111,28 @@ def conversation(settings: Settings, task_id: str) -> Iterator[Conversation]:
 
 def prune(parent: Path, keep_s: float, max_bytes: int) -> int:
     """Remove conversations that were not used for ``keep_s``, and the oldest above ``max_bytes``; answer how many."""
+    kept = ForeignTree(parent)
     homes = sorted((path.stat().st_mtime, path) for path in parent.iterdir() if path.is_dir())
-    sizes = {path: size(path) for _, path in homes}
+    sizes = {path: _size(kept, path.name, max_bytes) for _, path in homes}
     removed = 0
     for used_at, home in homes:
         if used_at > time.time() - keep_s and sum(sizes.values()) <= max_bytes:
             break
         with suppress(Timeout), FileLock(home.with_suffix(".lock"), blocking=False):
-            shutil.rmtree(home, ignore_errors=True)
+            with suppress(OSError):
+                kept.remove(home.name)
             home.with_suffix(".lock").unlink(missing_ok=True)
             del sizes[home]
             removed += 1
     return removed
+
+
+def _size(kept: ForeignTree, name: str, most: int) -> int:
+    """Bytes of a conversation on the disk; ``most`` where an agent has left what cannot be counted."""
+    try:
+        return sum(found.status.st_blocks * BLOCK for found in kept.walk(name))
+    except OSError:
+        return most
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tta_tasks.errors import SandboxError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import Completed, Limits, Sandbox
 
 #: Levels of the sandbox that hide the host's processes and keep the network away.
@@ -37,6 +38,18 @@ def why_unsafe(sandbox: Sandbox, *, unconfined: bool) -> str:
     )
 
 
+def check_places(tree: Path, places: Iterable[Path]) -> None:
+    """See that what is about to be opened for writing is still in the agent's tree, where it was.
+
+    Raises:
+        SandboxError: A command has put something else in its place, such as a link that leads elsewhere.
+    """
+    door = ForeignTree(tree)
+    for place in places:
+        if not door.is_folder(place) and not door.is_file(place):
+            raise SandboxError(f"{place.relative_to(tree)} in the agent's tree is no file or folder any more.")
+
+
 @dataclass
 class Shell:
     """Runs an agent's commands, one after the other."""
@@ -63,6 +76,7 @@ class Shell:
         Raises:
             SandboxError: The shell cannot be started.
         """
+        check_places(self.tree, self.writable)
         wall_s = min(timeout_s or USUAL_S, MOST_S)
         environment = self.python.parent.parent
         return self.sandbox.run(
@@ -87,7 +101,7 @@ class Shell:
     def reset(self) -> None:
         """Forget the shell's folder and variables."""
         for note in ("folder", "variables"):
-            (self.notes / note).unlink(missing_ok=True)
+            ForeignTree(self.notes).remove(note)
 
     def answer(self, command: str, timeout_s: float | None) -> dict[str, object]:
         """What the agent is told of a command."""

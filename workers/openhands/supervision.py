@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tta_tasks.errors import Cancelled, EngineFailed, TransientError
+from tta_tasks.errors import Cancelled, EngineFailed, SandboxError, TransientError
+from tta_tasks.foreign import ForeignTree, Refused
 from tta_tasks.models import Usage
 from tta_tasks.protocols import Completed, Limits, Workspace
 from tta_tasks.settings import Settings
@@ -21,7 +23,7 @@ from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.models import LanguageModel
 from workers.openhands.outcome import Outcome, outcome
 from workers.openhands.rpc import RpcServer
-from workers.openhands.shell import MOST_S, Shell
+from workers.openhands.shell import MOST_S, Shell, check_places
 from workers.sandbox import tempdirs
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -118,17 +120,27 @@ class Attempt:
         python = engine_python()
         if python is None:
             raise EngineFailed("OpenHands is not installed here.", "Run `tta engines install openhands`.")
+        try:
+            check_places(self.conversation.tree, self.assignment.editable)
+        except SandboxError as error:
+            raise EngineFailed(error.message) from error
         return self.workspace.sandbox.run(
             [python, "-I", RUNNER],
             cwd=self.conversation.tree,
             # The editor replaces files, so it needs their folders; it keeps to what is editable by itself.
-            writable=[server.path.parent, self.conversation.record, *_folders(self.assignment.editable)],
+            writable=[server.path.parent, self.conversation.record, *self._folders()],
             readable=engine_readable(),
             limits=Limits(**{**vars(RUNNER_LIMITS), "wall_s": self.assignment.wall_s + MARGIN_S}),
             stdin=json.dumps(self._job(server)) + "\n",
             network=True,
             cancelled=self.workspace.cancelled,
         )
+
+    def _folders(self) -> list[Path]:
+        """What is editable: folders, and those of files."""
+        tree = ForeignTree(self.conversation.tree)
+        editable = self.assignment.editable
+        return list(dict.fromkeys(path if tree.is_folder(path) else path.parent for path in editable))
 
     def _job(self, server: RpcServer) -> Mapping[str, object]:
         left = self.settings.agent_calls - self._before.calls
@@ -200,7 +212,10 @@ class Attempt:
         """May the agent stop?"""
         if self._refusals >= MOST_REFUSALS:
             return {"ok": True}
-        reason = self.assignment.check(self.shell)
+        try:
+            reason = self.assignment.check(self.shell)
+        except SandboxError as error:
+            reason = error.message
         self._refusals += bool(reason)
         return {"ok": not reason, "reason": reason}
 
@@ -233,11 +248,6 @@ class Attempt:
         return usage.prompt_tokens + usage.completion_tokens
 
 
-def _folders(paths: Iterable[Path]) -> list[Path]:
-    """The folders among ``paths``, and those of the files among them."""
-    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
-
-
 def difference(now: Usage, before: Usage) -> Usage:
     """What was taken in between."""
     return Usage(
@@ -250,29 +260,46 @@ def difference(now: Usage, before: Usage) -> Usage:
     )
 
 
+#: Bytes of the largest file that is taken for source, and of all that an agent has changed.
+MOST_SOURCE, MOST_CHANGED = 1 << 20, 32 << 20
+
+
 def changed(before: Path, after: Path, folders: Sequence[str]) -> dict[str, bytes]:
     """Files below ``folders`` of ``after`` that are not so in ``before``: path relative to it -> content.
 
-    Symbolic links, and what is too large to be source, are no files.
+    Symbolic links, what is no file, and what is too large to be source, are left out.
+
+    Raises:
+        EngineFailed: There is too much to look at.
     """
+    tree, original = ForeignTree(after), ForeignTree(before)
     found: dict[str, bytes] = {}
-    for folder in folders:
-        for file in sorted((after / folder).rglob("*.py") if (after / folder).is_dir() else [after / folder]):
-            name = file.relative_to(after)
-            if not _plain(file, after):
+    left = MOST_CHANGED
+    try:
+        for name in dict.fromkeys(name for folder in folders for name in _sources(tree, folder)):
+            content = _source(tree, name)
+            if content is None or content == _source(original, name):
                 continue
-            content = file.read_bytes()
-            original = before / name
-            if not original.is_file() or original.read_bytes() != content:
-                found[name.as_posix()] = content
+            found[name] = content
+            left -= len(content)
+            if left < 0:
+                raise Refused(name, f"with it, more than {MOST_CHANGED:,} bytes were changed", errno.EFBIG)
+    except OSError as error:
+        raise EngineFailed(f"What the agent left cannot be looked at: {error}.") from error
     return found
 
 
-#: Bytes of the largest file that is taken for source.
-MOST_SOURCE = 1 << 20
+def _sources(tree: ForeignTree, place: str) -> Iterator[str]:
+    """The Python files below a folder, or a file itself."""
+    if tree.is_file(place):
+        yield place
+    else:
+        yield from (found.path for found in tree.files("*.py", place))
 
 
-def _plain(file: Path, root: Path) -> bool:
-    """Whether it is a regular file, reached without a symbolic link."""
-    parts = [file, *(parent for parent in file.parents if parent.is_relative_to(root) and parent != root)]
-    return file.is_file() and not any(part.is_symlink() for part in parts) and file.stat().st_size <= MOST_SOURCE
+def _source(tree: ForeignTree, name: str) -> bytes | None:
+    """The content of a file; ``None`` where there is none that could be source."""
+    try:
+        return tree.read_bytes(name, max_bytes=MOST_SOURCE)
+    except OSError:
+        return None

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import RefactoringStep
 from tta_tasks.protocols import RefactoringOutcome, Workspace
 from workers.component import quality_tools
@@ -55,18 +56,19 @@ def _take(name: str, workspace: Workspace, verify: Callable[[], str]) -> Iterato
     files = quality_tools.source_files(workspace)
     if not files:  # with no file named, ruff would take the whole folder
         return
-    before = _read(files)
+    tree = ForeignTree(workspace.root)
+    before = _read(tree, files)
     try:
         done = STEPS[name](workspace, files)
     except EngineFailed as error:
-        _write(before)
+        _write(tree, before)
         yield RefactoringStep(name=name, outcome="dropped", detail=error.message)
         return
-    after = {file: content for file, content in _read(files).items() if content != before[file]}
+    after = {file: content for file, content in _read(tree, files).items() if content != before[file]}
     if not after:
         yield RefactoringStep(name=name, outcome="nothing", detail=done.idle or "nothing to change")
         return
-    trial = _StepTrial(before, after, verify)
+    trial = _StepTrial(tree, before, after, verify)
     kept, dropped = trial.run()
     if kept:
         yield RefactoringStep(name=name, outcome="kept", detail=_detail(done, kept), files=_names(workspace, kept))
@@ -78,26 +80,27 @@ def _take(name: str, workspace: Workspace, verify: Callable[[], str]) -> Iterato
 class _StepTrial:
     """Which of a step's changes hold."""
 
+    tree: ForeignTree
     before: Mapping[Path, bytes]
     after: Mapping[Path, bytes]
     verify: Callable[[], str]
 
     def run(self) -> tuple[list[Path], dict[str, list[Path]]]:
         """Leave the tree with the changes that hold; answer them, and the others by the reason they do not."""
-        _write({file: self.before[file] for file in self.after})
+        _write(self.tree, {file: self.before[file] for file in self.after})
         kept: list[Path] = []
         dropped: dict[str, list[Path]] = {}
         groups = [sorted(self.after)]
         verifications = 0
         while groups:
             group = groups.pop(0)
-            _write({file: self.after[file] for file in group})
+            _write(self.tree, {file: self.after[file] for file in group})
             reason = self.verify()
             verifications += 1
             if not reason:
                 kept += group
                 continue
-            _write({file: self.before[file] for file in group})
+            _write(self.tree, {file: self.before[file] for file in group})
             if len(group) > 1 and verifications + len(groups) + 2 <= MAX_VERIFICATIONS:
                 middle = len(group) // 2
                 groups = [group[:middle], group[middle:], *groups]
@@ -106,13 +109,13 @@ class _StepTrial:
         return kept, dropped
 
 
-def _read(files: Iterable[Path]) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in files}
+def _read(tree: ForeignTree, files: Iterable[Path]) -> dict[Path, bytes]:
+    return {file: tree.read_bytes(file) for file in files}
 
 
-def _write(contents: Mapping[Path, bytes]) -> None:
+def _write(tree: ForeignTree, contents: Mapping[Path, bytes]) -> None:
     for file, content in contents.items():
-        file.write_bytes(content)
+        tree.write_bytes(file, content)
 
 
 def _names(workspace: Workspace, files: Iterable[Path]) -> tuple[str, ...]:

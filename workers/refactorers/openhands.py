@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import RefactoringStep
 from tta_tasks.protocols import RefactoringOutcome, Workspace
 from tta_tasks.settings import settings
@@ -62,7 +63,8 @@ class _Work:
     def done(self) -> RefactoringStep:
         """Round after round, until it holds."""
         names = quality_tools.names(self.workspace, quality_tools.source_files(self.workspace))
-        before = {name: (self.workspace.project / name).read_bytes() for name in names}
+        tree = ForeignTree(self.workspace.root)
+        before = {name: tree.read_bytes(self.workspace.project / name) for name in names}
         reason = ""
         for round_ in range(1, MOST_ROUNDS + 1):
             outcome = agents.work(self.workspace, self.talk, self._assignment(round_, reason, names))
@@ -106,7 +108,7 @@ class _Work:
 
     def _why_not(self, shell: Shell) -> str:
         """Why the agent must not stop yet; a component without tests has none to pass."""
-        if not (shell.project / self.workspace.component.tests).exists():
+        if not ForeignTree(shell.tree).exists(shell.project / self.workspace.component.tests):
             return ""
         done = shell.run(self._command(shell.project))
         if done.ok or done.returncode == NO_TESTS:
@@ -119,8 +121,9 @@ class _Work:
         return {name: files[path] for name in before if (path := (folder / name).as_posix()) in files}
 
     def _write(self, files: dict[str, bytes]) -> None:
+        tree = ForeignTree(self.workspace.root)
         for name, content in files.items():
-            (self.workspace.project / name).write_bytes(content)
+            tree.write_bytes(self.workspace.project / name, content)
 
     def _names(self, files: dict[str, bytes]) -> tuple[str, ...]:
         folder = Path(self.workspace.component.root)

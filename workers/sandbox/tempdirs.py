@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from tta_tasks.foreign import ForeignTree
 
 
 @contextlib.contextmanager
@@ -43,9 +44,6 @@ def _lock(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    # Code under test may have taken its own permissions away.
-    for folder in [path, *(p for p in path.rglob("*") if p.is_dir() and not p.is_symlink())] if path.exists() else []:
-        with contextlib.suppress(OSError):
-            folder.chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        ForeignTree(path.parent).remove(path.name)
     _lock(path).unlink(missing_ok=True)
