@@ -23,6 +23,7 @@ The first fork is the caller's decision: try again, or not.
         ├── ArtifactTooLarge
         ├── ArtifactUntrusted     nobody we trust has stored it
         ├── PatchError
+        ├── TreeRefused           code has left in a tree what is not opened
         ├── SandboxError
         ├── EnvironmentFailed     the component's dependencies do not install
         ├── EngineFailed          a generator or a refactorer gave up
@@ -131,6 +132,10 @@ class ArtifactUntrusted(PermanentError):
 
 class PatchError(PermanentError):
     """A patch does not apply, or would write where it must not."""
+
+
+class TreeRefused(PermanentError):
+    """Code that ran in a tree has left there what a worker does not open: a link, a pipe, too much."""
 
 
 class SandboxError(PermanentError):

@@ -85,6 +85,8 @@ class ForeignTree:
     def status(self, path: str | PurePath) -> os.stat_result | None:
         """What is at ``path``, a link itself and not what it points to; ``None`` where there is nothing to be had."""
         try:
+            if not self._relative(path):
+                return os.lstat(self.root)
             with self._parent(path) as (folder, name):
                 return os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError:

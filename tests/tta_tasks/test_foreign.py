@@ -45,6 +45,13 @@ def test_reads_and_writes_regular_files(tree: ForeignTree) -> None:
     assert not tree.exists("new")
 
 
+def test_the_tree_is_a_folder_of_its_own(tree: ForeignTree) -> None:
+    """Asked about itself, by any name."""
+    assert tree.is_folder(".")
+    assert tree.is_folder(tree.root)
+    assert not tree.exists("..")
+
+
 def test_writes_in_place_of_a_link(tree: ForeignTree, canary: Path) -> None:
     """A module that a test has replaced by a link becomes a module again; where the link led stays as it was."""
     module = tree.root / "package" / "module.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from filelock import FileLock
 
 from tta_tasks import tracing
 from tta_tasks.errors import SnapshotError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import Settings
 from tta_tasks.snapshot.archive import unpack
@@ -100,7 +102,10 @@ class SnapshotCache:
         kept = self._root / digest
         unpacked_at = (kept / "size").stat().st_mtime_ns
         os.utime(kept)
-        _copy_tree(kept / "tree", into)
+        if into.exists():
+            into.rmdir()
+        # As large as it was when it was unpacked, within the limits.
+        ForeignTree(kept / "tree").copy_to(into, max_bytes=sys.maxsize, max_entries=sys.maxsize)
         # A folder that is emptied while it is listed looks complete; so see that it is still the one we began with.
         if (kept / "size").stat().st_mtime_ns != unpacked_at:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(kept))
@@ -135,36 +140,3 @@ class SnapshotCache:
 
     def _snapshots(self) -> Iterator[Path]:
         return (path for path in self._root.iterdir() if (path / "size").is_file())
-
-
-def _copy_tree(source: Path, into: Path) -> None:
-    """Copy files, folders and symbolic links. Never hard links: tasks write to their copies."""
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        (into / folder).mkdir(parents=not folder, exist_ok=not folder)
-        with os.scandir(source / folder) as entries:
-            for entry in entries:
-                path = f"{folder}{entry.name}"
-                if entry.is_symlink():
-                    (into / path).symlink_to(Path(entry).readlink())
-                elif entry.is_dir():
-                    pending.append(f"{path}/")
-                else:
-                    _copy_file(Path(entry), into / path)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    """Copy in the kernel, which shares blocks where the file system can (btrfs, XFS) and copies on write."""
-    with source.open("rb") as readable:
-        status = os.fstat(readable.fileno())
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, status.st_mode & 0o777)
-        with os.fdopen(descriptor, "wb") as writable:
-            try:
-                while os.copy_file_range(readable.fileno(), descriptor, 1 << 30):
-                    pass
-            except (AttributeError, OSError):
-                # No such call here (macOS), or not between these file systems.
-                readable.seek(0)
-                writable.seek(0)
-                shutil.copyfileobj(readable, writable)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_tasks import tracing
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
 from tta_tasks.protocols import Limits, Workspace
 from workers.component.probing import DEFAULT_CONDITIONS, CollectedTest, ProbeResult, RunConditions, run_probe
@@ -96,7 +97,7 @@ def module_files(workspace: Workspace) -> dict[str, str]:
 
 def _arguments(workspace: Workspace, paths: Sequence[str] | None) -> list[str]:
     if paths is None:
-        paths = [workspace.component.tests] if workspace.tests.exists() else []
+        paths = [workspace.component.tests] if ForeignTree(workspace.root).exists(workspace.tests) else []
     return list(paths)
 
 

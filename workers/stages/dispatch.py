@@ -8,7 +8,9 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from tta_tasks import tracing
+from tta_tasks.errors import TreeRefused
 from tta_tasks.fleet import waiting_since
+from tta_tasks.foreign import Refused
 from tta_tasks.ledger import Ledger
 from tta_tasks.ledger.records import RESULT
 from tta_tasks.models import (
@@ -23,6 +25,7 @@ from tta_tasks.models import (
     TestingRequest,
     Usage,
 )
+from tta_tasks.snapshot.files import shown
 from workers.stages import cache_keys, collection, deployment, generation, refactoring, testing
 from workers.stages.context import Context
 
@@ -45,7 +48,14 @@ def _performed(task: TaskRecord, ledger: Ledger) -> Result:
     if key is not None and (result := _stored(key, context)) is not None and context.holds(result):
         return _cached(result)
     began = time.monotonic()
-    result = _run(task, context)
+    try:
+        result = _run(task, context)
+    except Refused as error:
+        raise TreeRefused(
+            f"The component's code has left in its tree what is not opened: {shown(str(error.filename))}:"
+            f" {error.strerror}.",
+            "Run the tests on their own and see what they leave behind.",
+        ) from error
     if isinstance(task.request, GenerationRequest) and result.ok:
         ledger.record_duration(task.request.component.name, task.request.module.name, time.monotonic() - began)
     # What an engine could not do this time, it may do the next.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from tta_tasks import patches, plugins, tracing
 from tta_tasks.errors import Cancelled, EngineFailed, ModelUnavailable, TtaError, UnknownEngine
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import (
     ErrorInfo,
     GenerationRequest,
@@ -24,6 +24,7 @@ from tta_tasks.protocols import CandidateTests, GenerationJob, Generator, Worksp
 from workers.acceptance import AcceptanceResult, accept
 from workers.acceptance.formatting import format_tests, merge_test_files
 from workers.acceptance.placement import place_tests
+from workers.component.copies import fresh_copy
 from workers.component.suite import run_suite
 from workers.stages.context import Context
 
@@ -88,11 +89,13 @@ def _baseline(request: GenerationRequest, context: Context, workspace: Workspace
     suite = next((found for found in baselines if found is not None), None)
     if suite is None:
         context.progress("running the tests")
-        suite = run_suite(workspace)
+        with fresh_copy(workspace) as work:
+            suite = run_suite(work)
         _stop_if_cancelled(context)
     if not any(each.path == request.module.path for each in suite.coverage):
         # It did not come to its end: what was covered is not known, so nothing is.
-        suite = suite.model_copy(update={"coverage": run_suite(workspace, paths=[]).coverage})
+        with fresh_copy(workspace) as work:
+            suite = suite.model_copy(update={"coverage": run_suite(work, paths=[]).coverage})
     return suite
 
 
@@ -106,7 +109,8 @@ class _Search:
     """What engines have come up with so far."""
 
     request: GenerationRequest
-    workspace: Workspace
+    #: Nothing runs there; each round has a copy.
+    pristine: Workspace
     baseline: SuiteReport
     best: AcceptanceResult | None = None
     #: Engines that proposed something.
@@ -132,23 +136,26 @@ class _Search:
         """Have ``engine`` propose tests, round after round, as long as that helps."""
         left = max(self.request.budget_s, getattr(engine, "budget_s", 0.0))
         for round_ in range(1, MOST_ROUNDS + 1):
-            if self.met or (left < LEAST_S and round_ > 1) or self.workspace.cancelled():
+            if self.met or (left < LEAST_S and round_ > 1) or self.pristine.cancelled():
                 return
             share = left if round_ == MOST_ROUNDS else left * FIRST_SHARE
             started, reached = time.monotonic(), self.coverage.percent
-            candidates = self._proposed(engine, round_, share)
-            left -= time.monotonic() - started
-            if not candidates:
-                return
-            self._judge(engine, candidates)
+            with fresh_copy(self.pristine) as work:
+                candidates = self._proposed(engine, work, round_, share)
+                left -= time.monotonic() - started
+                if not candidates:
+                    return
+                self._judge(engine, work, candidates)
             if round_ > 1 and self.coverage.percent <= reached:
                 return
 
     @tracing.step("generation")
-    def _proposed(self, engine: Generator, round_: int, budget_s: float) -> Sequence[CandidateTests]:
-        self.workspace.progress(f"{engine.name} looks for tests, round {round_}")
+    def _proposed(
+        self, engine: Generator, workspace: Workspace, round_: int, budget_s: float
+    ) -> Sequence[CandidateTests]:
+        workspace.progress(f"{engine.name} looks for tests, round {round_}")
         job = GenerationJob(
-            workspace=self.workspace,
+            workspace=workspace,
             module=self.request.module,
             coverage=self.coverage,
             coverage_threshold=self.request.coverage_threshold,
@@ -168,18 +175,22 @@ class _Search:
     def _path(self, engine: Generator) -> str:
         kept = tuple(self.best.files) if self.best else ()
         wanted = self.request.output_path
-        if wanted is not None and wanted not in kept and not (self.workspace.project / wanted).exists():
+        if (
+            wanted is not None
+            and wanted not in kept
+            and not ForeignTree(self.pristine.root).exists(self.pristine.project / wanted)
+        ):
             return wanted
         label = LABELS.get(engine.name, engine.name)
-        return place_tests(self.workspace.project, self.request.component, self.request.module, label, kept)
+        return place_tests(self.pristine.project, self.request.component, self.request.module, label, kept)
 
-    def _judge(self, engine: Generator, candidates: Sequence[CandidateTests]) -> None:
+    def _judge(self, engine: Generator, workspace: Workspace, candidates: Sequence[CandidateTests]) -> None:
         """Judge what was kept so far and what is new together, so that both are cut down together."""
         self.rounds += 1
-        self.workspace.progress(f"judging the tests of {engine.name}")
+        workspace.progress(f"judging the tests of {engine.name}")
         self._criteria |= {candidate.path: candidate.criteria for candidate in candidates}
         acceptance = accept(
-            self.workspace,
+            workspace,
             self.request.module,
             self._with_kept(candidates),
             baseline=self.baseline,
@@ -208,7 +219,7 @@ class _Search:
 
 def _result(search: _Search, context: Context) -> GenerationResult:
     request, best = search.request, search.best
-    files = format_tests(search.workspace, best.files) if best and best.files else {}
+    files = format_tests(search.pristine, best.files) if best and best.files else {}
     root = PurePosixPath(request.component.root)
     placed = {(root / path).as_posix(): source for path, source in files.items()}
     failed = bool(search.errors) and not search.contributors
@@ -240,10 +251,5 @@ def _error(error: TtaError) -> ErrorInfo:
 
 
 def _patch(files: Mapping[str, str]) -> bytes:
-    """A patch that adds ``files``: the difference between nothing and them."""
-    with tempfile.TemporaryDirectory() as nothing, tempfile.TemporaryDirectory() as something:
-        for name, source in files.items():
-            path = Path(something, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(source, encoding="utf-8")
-        return patches.diff(Path(nothing), Path(something))
+    """A patch that adds ``files``."""
+    return patches.between({}, {name: patches.File(source.encode()) for name, source in files.items()})
