@@ -49,7 +49,7 @@ class Refused(OSError):
 
 @dataclass(frozen=True)
 class Found:
-    """A file or link below a folder."""
+    """A file, link or folder below a folder."""
 
     #: Relative to the tree's root, POSIX.
     path: str
@@ -59,6 +59,11 @@ class Found:
     def regular(self) -> bool:
         """Whether it is a regular file."""
         return stat.S_ISREG(self.status.st_mode)
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.status.st_mode)
 
     @property
     def link(self) -> bool:
@@ -118,6 +123,7 @@ class ForeignTree:
         max_entries: int = MAX_ENTRIES,
         max_depth: int = MAX_DEPTH,
         skip: Callable[[str, bool], bool] = lambda _path, _is_folder: False,
+        folders: bool = False,
     ) -> Iterator[Found]:
         """Everything below ``path`` that is no folder, sorted, folder after folder.
 
@@ -126,13 +132,13 @@ class ForeignTree:
             max_entries: Most files, links and folders.
             max_depth: Most folders in folders.
             skip: Asked about each path, and whether it is a folder; what it skips does not count.
+            folders: Whether folders are told of, too.
 
         Raises:
             Refused: There are more than ``max_entries``, or folders deeper than ``max_depth``.
             OSError: A folder cannot be listed.
         """
-        left = [max_entries]
-        yield from self._walk(self._relative(path), left, max_depth, skip)
+        yield from self._walk(self._relative(path), _Walk([max_entries], skip, folders), max_depth)
 
     def files(
         self, pattern: str = "*", path: str | PurePath = ".", *, max_entries: int = MAX_ENTRIES
@@ -311,34 +317,40 @@ class ForeignTree:
             folder = below
         return folder
 
-    def _walk(
-        self, parts: tuple[str, ...], left: list[int], depth: int, skip: Callable[[str, bool], bool]
-    ) -> Iterator[Found]:
+    def _walk(self, parts: tuple[str, ...], how: _Walk, depth: int) -> Iterator[Found]:
         place = "/".join(parts)
         if depth < 0:
             raise Refused(place, "it is nested too deeply", errno.ENAMETOOLONG)
-        folders = []
+        below = []
         descriptor = self._open_folder(parts)
         try:
             found = []
             with os.scandir(descriptor) as entries:
                 for entry in entries:
                     path, is_folder = f"{place}/{entry.name}" if place else entry.name, _is_folder(entry)
-                    if skip(path, is_folder):
+                    if how.skip(path, is_folder):
                         continue
-                    left[0] -= 1
-                    if left[0] < 0:
+                    how.left[0] -= 1
+                    if how.left[0] < 0:
                         raise Refused(place, "it holds too many files", errno.EMLINK)
                     if is_folder:
-                        folders.append(entry.name)
-                        continue
-                    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                        found.append(Found(path, os.stat(entry.name, dir_fd=descriptor, follow_symlinks=False)))
+                        below.append(entry.name)
+                    if not is_folder or how.folders:
+                        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                            found.append(Found(path, os.stat(entry.name, dir_fd=descriptor, follow_symlinks=False)))
         finally:
             os.close(descriptor)
         yield from sorted(found, key=lambda each: os.fsencode(each.path))
-        for name in sorted(folders, key=os.fsencode):
-            yield from self._walk((*parts, name), left, depth - 1, skip)
+        for name in sorted(below, key=os.fsencode):
+            yield from self._walk((*parts, name), how, depth - 1)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    #: Entries that may still come.
+    left: list[int]
+    skip: Callable[[str, bool], bool]
+    folders: bool
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

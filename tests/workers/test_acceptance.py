@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component, Module, SuiteReport
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance import AcceptanceResult, accept, runner
@@ -565,7 +566,8 @@ def test_a_tree_guard_sees_and_undoes_every_change(tmp_path: Path) -> None:
         (tree / name).write_text(name)
     (tree / "link").symlink_to("changed")
     before = contents(tree)
-    guard = TreeGuard(tree, tmp_path / "copy")
+    ForeignTree(tree).copy_to(tmp_path / "pristine", max_bytes=1 << 20)
+    guard = TreeGuard(tree, tmp_path / "pristine")
     (tree / "changed").write_text("CHANGED")
     (tree / "removed").unlink()
     (tree / "sub/gone").unlink()

@@ -3,15 +3,14 @@
 A test is read (:mod:`~workers.acceptance.static`), run alone in a process of its own, run together with all others and
 the component's own under other orders, hash seeds and time zones, and selected: it stays if it raises coverage, or
 notices a fault that nothing else notices. What remains is cut to the fewest tests and run once more as it will be
-written. The workspace is left as it was found.
+written. All this happens in a copy of the workspace, and what is decided by looking is decided in the workspace itself,
+where nothing foreign runs.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tta_tasks import tracing
 from tta_tasks.models import AcceptedTest, Module, ModuleCoverage, RejectedTest, SuiteReport
@@ -19,6 +18,7 @@ from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance.pipeline import judge
 from workers.acceptance.runner import TestRunner
 from workers.acceptance.tree_guard import TreeGuard
+from workers.component.copies import fresh_copy
 
 __all__ = ["AcceptanceResult", "accept"]
 
@@ -55,7 +55,7 @@ def accept(
     """Judge ``candidates`` for ``module``; those of several engines are united and cut down together.
 
     Args:
-        workspace: Where; without the candidates. Left as it is.
+        workspace: A tree where nothing foreign has run; without the candidates. Left as it is.
         module: What they are to test.
         candidates: New files in the component's tests folder; on a repeated path the first one counts.
         baseline: The component's own suite, with coverage.
@@ -65,23 +65,20 @@ def accept(
     Raises:
         ValueError: ``baseline`` has no coverage of ``module``.
         SandboxError: The component's interpreter cannot be started.
+        OSError: The tree cannot be copied, or the copy not be put back.
     """
     before = next((coverage for coverage in baseline.coverage if coverage.path == module.path), None)
     if before is None:
         raise ValueError(f"the baseline has no coverage of {module.path}")
-    with tempfile.TemporaryDirectory(prefix="guard-", dir=workspace.scratch) as folder:
-        guard = TreeGuard(workspace.root, Path(folder) / "tree")
-        try:
-            verdict = judge(
-                TestRunner(workspace, module, guard),
-                candidates,
-                baseline=baseline,
-                before=before,
-                seed=seed,
-                mutation_budget_s=mutation_budget_s,
-            )
-        finally:
-            guard.restore()
+    with fresh_copy(workspace) as work:
+        verdict = judge(
+            TestRunner(work, module, TreeGuard(work.root, workspace.root)),
+            candidates,
+            baseline=baseline,
+            before=before,
+            seed=seed,
+            mutation_budget_s=mutation_budget_s,
+        )
     return AcceptanceResult(
         files=verdict.files,
         accepted=verdict.accepted,

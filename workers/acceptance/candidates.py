@@ -46,8 +46,8 @@ class Candidates:
         return self.drafts[self.path_of(case)].file.functions[case.key]
 
     def register(self, cases: Mapping[str, CollectedTest]) -> None:
-        """Take in what was collected; what cannot be found in the text is turned down."""
-        self.cases = dict(cases)
+        """Take in what was collected of the files; what cannot be found in the text is turned down."""
+        self.cases = {name: case for name, case in cases.items() if self.path_of(case) in self.drafts}
         for draft in list(self.drafts.values()):
             found = {case.key for case in self.cases.values() if self.path_of(case) == draft.path}
             for key in set(draft.file.functions) - found:

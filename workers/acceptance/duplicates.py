@@ -6,18 +6,23 @@ import ast
 import contextlib
 import copy
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 
+from tta_tasks.foreign import ForeignTree
 from workers.acceptance.source import TestFile, TestFunction
+from workers.component import parsing
 
 
-def existing_tests(folder: Path) -> dict[str, str]:
-    """Meaning -> name of every test below ``folder``; files that do not parse have none."""
+def existing_tests(tree: ForeignTree, folder: PurePosixPath) -> dict[str, str]:
+    """Meaning -> name of every test below ``folder`` of ``tree``; files that do not parse have none."""
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else []:
-        with contextlib.suppress(SyntaxError, ValueError, OSError):
-            for meaning, function in meanings(TestFile(path.read_text(encoding="utf-8")), str(path)):
-                found.setdefault(meaning, f"{path.relative_to(folder).as_posix()}::{function.key}")
+    with contextlib.suppress(OSError):  # more than can be looked through
+        for file in tree.files("*.py", folder):
+            with contextlib.suppress(SyntaxError, UnicodeDecodeError, OSError):
+                source = tree.read_text(file.path, max_bytes=parsing.MAX_SOURCE_BYTES)
+                name = PurePosixPath(file.path).relative_to(folder).as_posix()
+                for meaning, function in meanings(TestFile(source), file.path):
+                    found.setdefault(meaning, f"{name}::{function.key}")
     return found
 
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import Workspace
-from workers.component import quality_tools
+from workers.component import parsing, quality_tools
+from workers.component.paths import inside
+
+
+class _Finding(BaseModel):
+    """What ruff says of one finding, as far as it is looked at."""
+
+    filename: str
+    code: str | None
+
+
+_REPORT = TypeAdapter(list[_Finding])
 
 
 def merge_test_files(first: str, second: str) -> str | None:
     """One test file out of two: the docstring of the first, the imports of both, then the tests of both.
 
     Returns:
-        The source, or ``None`` when both define something of the same name.
+        The source, or ``None`` when both define something of the same name, or one does not parse.
     """
-    one, other = _Parts.of(first), _Parts.of(second)
+    try:
+        one, other = _Parts.of(first), _Parts.of(second)
+    except SyntaxError:
+        return None
     if one.names & other.names:
         return None
     imports = one.imports + [line for line in other.imports if line not in one.imports]
@@ -31,40 +47,39 @@ def format_tests(workspace: Workspace, files: Mapping[str, str]) -> dict[str, st
     have to say ``not a != b``.
 
     Args:
-        workspace: The tree; it is left as it was.
+        workspace: A tree in which nothing foreign has run; it is left as it was.
         files: Path relative to the project folder -> source.
+
+    Raises:
+        OSError: They cannot be written there.
     """
-    paths = {workspace.project / path: path for path in files}
-    made = []
+    tree = ForeignTree(workspace.root)
+    paths = {PurePosixPath(workspace.component.root, path): path for path in files}
+    # A file, or the first folder that is made for it.
+    made = {next(each for each in (*reversed(path.parents[:-1]), path) if not tree.exists(each)) for path in paths}
     try:
         for path, name in paths.items():
-            made += [folder for folder in path.parents if not folder.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files[name], encoding="utf-8")
-        names = quality_tools.names(workspace, paths)
+            tree.write_text(path, files[name])
+        names = quality_tools.names(workspace, (workspace.root / path for path in paths))
         quality_tools.ruff(workspace, "check", "--fix", "--exit-zero", "--quiet", "--extend-select=I", *names)
         quality_tools.ruff(workspace, "format", "--quiet", *names)
         broken = _broken_rules(workspace, names)
-        return {
-            name: _excused(path.read_text(encoding="utf-8"), broken.get(path.resolve(), ()))
-            for path, name in paths.items()
-        }
+        return {name: _excused(tree.read_text(path), broken.get(path, ())) for path, name in paths.items()}
     finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        for folder in sorted(set(made), key=lambda folder: len(folder.parts), reverse=True):
-            folder.rmdir()
+        for path in made:
+            tree.remove(path)
 
 
-def _broken_rules(workspace: Workspace, names: Sequence[str]) -> dict[Path, list[str]]:
+def _broken_rules(workspace: Workspace, names: Sequence[str]) -> dict[PurePosixPath, list[str]]:
     done = quality_tools.ruff(workspace, "check", "--exit-zero", "--quiet", "--output-format=json", *names)
     try:
-        findings = json.loads(done.stdout)
-    except ValueError:
+        findings = _REPORT.validate_json(done.stdout)
+    except ValidationError:
         return {}  # ruff says why when the gate asks it
-    rules: dict[Path, list[str]] = {}
+    rules: dict[PurePosixPath, list[str]] = {}
     for finding in findings:
-        rules.setdefault(Path(finding["filename"]).resolve(), []).append(finding["code"] or "")
+        if (path := inside(workspace, finding.filename)) is not None:
+            rules.setdefault(path, []).append(finding.code or "")
     return rules
 
 
@@ -84,7 +99,7 @@ class _Parts:
 
     @classmethod
     def of(cls, source: str) -> _Parts:
-        tree = ast.parse(source)
+        tree = parsing.python(source)
         rest, head = list(tree.body), 0
         docstring = ""
         if ast.get_docstring(tree) is not None:

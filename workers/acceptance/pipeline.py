@@ -41,7 +41,7 @@ def judge(
 ) -> Verdict:
     """Read, run and select from ``proposed``, and run what remains once more as it will be written."""
     rejected: list[RejectedTest] = []
-    drafts = read(runner.workspace, runner.module, proposed, rejected)
+    drafts = read(runner.workspace, runner.guard.pristine, runner.module, proposed, rejected)
     candidates = Candidates({draft.path: draft for draft in drafts}, runner.path_of, rejected)
     cheap = baseline.green and baseline.total and baseline.duration_s <= EXISTING_LIMIT_S
     suite_paths = [runner.workspace.component.tests] if cheap else []

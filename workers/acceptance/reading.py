@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tta_tasks.models import Module, RejectedTest
+from tta_tasks.foreign import ForeignTree
+from tta_tasks.models import Component, Module, RejectedTest
 from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance.duplicates import existing_tests, meanings
 from workers.acceptance.source import TestFile
@@ -27,19 +28,30 @@ class Draft:
 
 
 def read(
-    workspace: Workspace, module: Module, candidates: Sequence[CandidateTests], rejected: list[RejectedTest]
+    workspace: Workspace,
+    pristine: ForeignTree,
+    module: Module,
+    candidates: Sequence[CandidateTests],
+    rejected: list[RejectedTest],
 ) -> list[Draft]:
-    """Parse candidates and take out what need not be run; the reasons are added to ``rejected``."""
-    known = existing_tests(workspace.tests)
-    check = _Checks(workspace, module, known)
+    """Parse candidates and take out what need not be run; the reasons are added to ``rejected``.
+
+    Args:
+        workspace: Where they are going to run.
+        pristine: A copy of its tree, where nothing has run.
+        module: What they test.
+        candidates: The candidates.
+        rejected: Gets the reasons.
+    """
+    check = _Checks(workspace, pristine, module)
     drafts: dict[str, Draft] = {}
     for candidate in candidates:
-        if reason := _path_fault(workspace, candidate.path, drafts):
+        if reason := _path_fault(workspace.component, pristine, candidate.path, drafts):
             rejected.append(RejectedTest(name=candidate.path, reason="path", detail=reason))
             continue
         try:
             file = TestFile(candidate.source)
-        except (SyntaxError, ValueError) as error:
+        except SyntaxError as error:
             rejected.append(RejectedTest(name=candidate.path, reason="syntax", detail=str(error)))
             continue
         faults = list(check.faults(file, candidate.path))
@@ -53,11 +65,15 @@ def read(
 
 
 class _Checks:
-    def __init__(self, workspace: Workspace, module: Module, known: dict[str, str]) -> None:
-        self.known = known
-        self.places = (str(workspace.root), str(workspace.scratch))
-        path = workspace.project / module.path
-        self.module_source = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    def __init__(self, workspace: Workspace, pristine: ForeignTree, module: Module) -> None:
+        root = PurePosixPath(workspace.component.root)
+        self.known = existing_tests(pristine, root / workspace.component.tests)
+        # Copies of the tree, where tests may have been written, are all in the folder that the first one is in.
+        self.places = (str(workspace.root), str(workspace.scratch), str(pristine.root.parent))
+        try:
+            self.module_source = pristine.read_text(root / module.path, errors="replace")
+        except OSError:
+            self.module_source = ""
 
     def faults(self, file: TestFile, path: str) -> Iterator[RejectedTest]:
         static = StaticCheck(file, self.module_source, self.places)
@@ -71,19 +87,18 @@ class _Checks:
                 self.known[meaning] = f"{PurePosixPath(path).name}::{function.key}"
 
 
-def _path_fault(workspace: Workspace, path: str, taken: Iterable[str]) -> str:
+def _path_fault(component: Component, pristine: ForeignTree, path: str, taken: Iterable[str]) -> str:
     """Why a file may not be written there, or an empty string."""
-    pure = PurePosixPath(path)
-    tests = PurePosixPath(workspace.component.tests)
-    place = workspace.project / pure
+    pure, tests = PurePosixPath(path), PurePosixPath(component.tests)
+    place = PurePosixPath(component.root, pure)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path or not pure.is_relative_to(tests) or pure == tests:
         return f"is not below {tests}"
     if pure.suffix != ".py" or pure.name in {"conftest.py", "__init__.py"}:
         return "is not a test file"
     if path in taken:
         return "is written by another candidate, too"
-    if place.exists() or place.is_symlink():
+    if pristine.exists(place):
         return "exists already"
-    if not place.resolve().is_relative_to(workspace.project.resolve()):
-        return "leads out of the project"
+    if any(pristine.exists(folder) and not pristine.is_folder(folder) for folder in place.parents[:-1]):
+        return "leads through a link or a file"
     return ""

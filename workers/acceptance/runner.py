@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 from tta_tasks.models import Module
 from tta_tasks.protocols import Workspace
 from workers.acceptance.tree_guard import TreeGuard
+from workers.component import paths
 from workers.component.probing import (
     DEFAULT_CONDITIONS,
     CollectedTest,
@@ -46,7 +47,7 @@ class TestRunner:
         self.workspace = workspace
         self.module = module
         self.guard = guard
-        self._project = workspace.project.resolve()
+        self._file = cache(self._below_project)
 
     @property
     def module_file(self) -> Path:
@@ -94,8 +95,12 @@ class TestRunner:
         return self._run(files, config).probed.mutants
 
     def path_of(self, case: CollectedTest) -> str:
-        """The file of a test, relative to the project."""
-        return _relative(case.file, self._project)
+        """The file of a test, relative to the project; empty where it is not in it."""
+        return self._file(case.file)
+
+    def _below_project(self, file: str) -> str:
+        place, project = paths.inside(self.workspace, file), PurePosixPath(self.workspace.component.root)
+        return place.relative_to(project).as_posix() if place is not None and place.is_relative_to(project) else ""
 
     def _measured(self) -> dict[str, str]:
         return {self.module.path: str(self.module_file)}
@@ -104,12 +109,10 @@ class TestRunner:
         self, files: Mapping[str, str], config: ProbeConfig, conditions: RunConditions = DEFAULT_CONDITIONS
     ) -> CandidateRun:
         self.guard.restore()
-        for name, source in files.items():
-            path = self.workspace.project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(source, encoding="utf-8")
+        written = {PurePosixPath(self.workspace.component.root, name).as_posix(): name for name in files}
+        for path, name in written.items():
+            self.guard.tree.write_text(path, files[name])
         probed = run_probe(self.workspace, config, conditions)
-        written = {(self.workspace.project / name).relative_to(self.workspace.root).as_posix() for name in files}
         changed = self.guard.changes(but=written)
         return CandidateRun(probed, tuple(changed))
 
@@ -117,8 +120,3 @@ class TestRunner:
 def _arguments(files: Collection[str], suite_paths: Collection[str]) -> list[str]:
     # Never a folder and a file in it: pytest 8 then leaves out the rest of the folder.
     return sorted(suite_paths or files)
-
-
-@lru_cache(maxsize=1024)
-def _relative(file: str, project: Path) -> str:
-    return Path(file).resolve().relative_to(project).as_posix()

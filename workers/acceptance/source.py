@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
+from workers.component import parsing
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -57,8 +59,7 @@ class TestFile:
     """A candidate's source, parsed.
 
     Raises:
-        SyntaxError: It does not parse.
-        ValueError: It holds null bytes.
+        SyntaxError: It does not parse, is too large, nested too deeply, or holds null bytes.
     """
 
     __test__ = False
@@ -68,7 +69,7 @@ class TestFile:
     functions: Mapping[str, TestFunction] = field(init=False)
 
     def __post_init__(self) -> None:
-        tree = ast.parse(self.source)
+        tree = parsing.shallow(parsing.python(self.source))
         object.__setattr__(self, "tree", tree)
         object.__setattr__(self, "functions", {function.key: function for function in _functions(tree)})
 
@@ -154,8 +155,7 @@ class _Text:
     def drop_elements(self, node: ast.List | ast.Tuple, indices: Collection[int]) -> None:
         """Take some elements out of a list."""
         if self._a_line_each(node):
-            for index in indices:
-                element = node.elts[index]
+            for element in (node.elts[index] for index in indices if 0 <= index < len(node.elts)):
                 self.edits.append((self.starts[element.lineno - 1], self.starts[element.end_lineno or 0], b""))
             return
         kept = [self._text(element) for index, element in enumerate(node.elts) if index not in indices]

@@ -2,66 +2,84 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import sys
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from tta_tasks.foreign import ForeignTree
 
 #: Tools write these in passing; they say nothing of a test.
 _IN_PASSING = {"__pycache__", ".pytest_cache", ".hypothesis", ".coverage"}
+#: Most files, links and folders that are looked at, beyond those that were there before.
+_MOST_ADDED = 20_000
 
 _Stamp = tuple[int, ...]
 
 
 class TreeGuard:
-    """A tree as it is now, with a copy to go back to.
+    """A tree where foreign code is going to run, and what to go back to.
 
     Args:
-        root: The tree.
-        copy: A folder that does not exist yet, outside of ``root``.
+        root: The tree: a fresh copy of ``pristine``.
+        pristine: A tree where no foreign code has run, nor can write.
     """
 
-    def __init__(self, root: Path, copy: Path) -> None:
-        self.root = root
-        self.copy = copy
-        shutil.copytree(root, copy, symlinks=True)
-        self.stamps = self._stamps()
+    def __init__(self, root: Path, pristine: Path) -> None:
+        self.tree = ForeignTree(root)
+        self.pristine = ForeignTree(pristine)
+        self._stamps: dict[str, _Stamp] = {}
+        self._stamps = self._scanned(sys.maxsize)
 
     def changes(self, but: Collection[str] = ()) -> list[str]:
-        """Paths relative to the tree that were written, added or removed since, except ``but``."""
-        now = self._stamps()
-        differing = (path for path in {*now, *self.stamps} if now.get(path) != self.stamps.get(path))
-        return sorted(path for path in differing if path not in but)
+        """Paths of files relative to the tree that were written, added or removed since, except ``but``."""
+        try:
+            now = self._scanned()
+        except OSError as error:
+            return [f"{error.filename}: {error.strerror}"]
+        differing = (path for path in {*now, *self._stamps} if now.get(path) != self._stamps.get(path))
+        return sorted(
+            path for path in differing if path not in but and not path.endswith("/") and not _in_passing(path)
+        )
 
     def restore(self) -> None:
-        """Make the tree what it was."""
-        changed = self.changes()
-        for path in (self.root / name for name in changed):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif os.path.lexists(path):
-                path.unlink()
-        for name in changed:
-            if name in self.stamps:
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.copy / name, self.root / name, follow_symlinks=False)
-        self._remove_new_folders()
-        self.stamps = self._stamps()
+        """Make the tree what it was, with nothing added: what tools keep in passing may be somebody's code, too.
 
-    def _remove_new_folders(self) -> None:
-        for folder, _, _ in os.walk(self.root, topdown=False):
-            relative = Path(folder).relative_to(self.root)
-            if not (self.copy / relative).exists():
-                shutil.rmtree(folder)
+        Raises:
+            OSError: What is there cannot be removed, or the disk is full.
+        """
+        try:
+            now = self._scanned()
+            self._remove({path.rstrip("/") for path in now} - {path.rstrip("/") for path in self._stamps})
+            as_it_was = all(now.get(path) == stamp for path, stamp in self._stamps.items())
+        except OSError:
+            as_it_was = False
+        if not as_it_was:
+            self._replace()
 
-    def _stamps(self) -> dict[str, _Stamp]:
-        """Files by path. The time of change (ctime) cannot be set back by who wrote."""
+    def _remove(self, added: Collection[str]) -> None:
+        for path in added:
+            if PurePosixPath(path).parent.as_posix() not in added:
+                self.tree.remove(path)
+
+    def _replace(self) -> None:
+        root = self.tree.root
+        ForeignTree(root.parent).remove(root.name)
+        # It came from a snapshot, which is bounded.
+        self.pristine.copy_to(root, max_bytes=sys.maxsize, max_entries=sys.maxsize)
+        self._stamps = self._scanned(sys.maxsize)
+
+    def _scanned(self, most_added: int = _MOST_ADDED) -> dict[str, _Stamp]:
+        """Files by path, and folders with a slash. The time of change (ctime) cannot be set back by who wrote."""
         stamps: dict[str, _Stamp] = {}
-        for folder, below, files in os.walk(self.root):
-            below[:] = [name for name in below if name not in _IN_PASSING]
-            links = [name for name in below if (Path(folder) / name).is_symlink()]
-            for path in (Path(folder) / name for name in (*files, *links) if name not in _IN_PASSING):
-                stat = path.lstat()
-                key = path.relative_to(self.root).as_posix()
-                stamps[key] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_mode)
+        for found in self.tree.walk(max_entries=len(self._stamps) + most_added, folders=True):
+            status = found.status
+            if found.folder:
+                stamps[f"{found.path}/"] = (status.st_ino, status.st_mode)
+            else:
+                times = (status.st_mtime_ns, status.st_ctime_ns)
+                stamps[found.path] = (status.st_ino, status.st_mode, status.st_size, *times)
         return stamps
+
+
+def _in_passing(path: str) -> bool:
+    return not _IN_PASSING.isdisjoint(PurePosixPath(path).parts)

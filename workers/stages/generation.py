@@ -142,10 +142,10 @@ class _Search:
             started, reached = time.monotonic(), self.coverage.percent
             with fresh_copy(self.pristine) as work:
                 candidates = self._proposed(engine, work, round_, share)
-                left -= time.monotonic() - started
-                if not candidates:
-                    return
-                self._judge(engine, work, candidates)
+            left -= time.monotonic() - started
+            if not candidates:
+                return
+            self._judge(engine, candidates)
             if round_ > 1 and self.coverage.percent <= reached:
                 return
 
@@ -175,22 +175,19 @@ class _Search:
     def _path(self, engine: Generator) -> str:
         kept = tuple(self.best.files) if self.best else ()
         wanted = self.request.output_path
-        if (
-            wanted is not None
-            and wanted not in kept
-            and not ForeignTree(self.pristine.root).exists(self.pristine.project / wanted)
-        ):
+        tree = ForeignTree(self.pristine.root)
+        if wanted is not None and wanted not in kept and not tree.exists(self.pristine.project / wanted):
             return wanted
         label = LABELS.get(engine.name, engine.name)
-        return place_tests(self.pristine.project, self.request.component, self.request.module, label, kept)
+        return place_tests(tree, self.request.component, self.request.module, label, kept)
 
-    def _judge(self, engine: Generator, workspace: Workspace, candidates: Sequence[CandidateTests]) -> None:
+    def _judge(self, engine: Generator, candidates: Sequence[CandidateTests]) -> None:
         """Judge what was kept so far and what is new together, so that both are cut down together."""
         self.rounds += 1
-        workspace.progress(f"judging the tests of {engine.name}")
+        self.pristine.progress(f"judging the tests of {engine.name}")
         self._criteria |= {candidate.path: candidate.criteria for candidate in candidates}
         acceptance = accept(
-            workspace,
+            self.pristine,
             self.request.module,
             self._with_kept(candidates),
             baseline=self.baseline,
