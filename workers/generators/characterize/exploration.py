@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import Completed, GenerationJob, Limits
+from workers.generators.characterize.checking import well_formed
 from workers.generators.characterize.program.case import Case
 
 PROGRAM = Path(__file__).with_name("program") / "__main__.py"
@@ -24,11 +31,115 @@ _MEMORY_BYTES = 2 << 30
 #: Other conditions a recorded behaviour must hold under: hash seed, time zone, whether the clock is shifted. The time
 #: zones are 26 hours apart, so the date always differs between them.
 _CONDITIONS = (("1", "Pacific/Kiritimati", False), ("2", "Etc/GMT+12", True))
-#: Cases read from one exploration; a hostile module could write its own.
-_MAX_CASES = 5000
+#: Cases read from one exploration, bytes of all of them and of one: a hostile module could write its own.
+_MAX_CASES, _CASES_BYTES, _CASE_BYTES = 5000, 64 << 20, 256 << 10
+#: Bytes of what else it writes.
+_ANSWER_BYTES = 1 << 20
+
+_CASE = TypeAdapter(Case)
+_HELD = TypeAdapter(list[Annotated[int, Field(strict=True, ge=0)]])
+_FAILED = TypeAdapter(dict[str, Annotated[str, Field(max_length=1000)]])
 
 
-def explore(job: GenerationJob, folder: Path, seed: int) -> list[Case]:
+class Exchange:
+    """The folder in which the program and the worker leave things for each other.
+
+    Foreign code runs in the program's process, and may have left there whatever it likes.
+
+    Args:
+        scratch: The workspace's scratch folder.
+
+    Raises:
+        EngineFailed: The folder cannot be made.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._tree = ForeignTree(scratch)
+        self.folder = scratch / f"characterize-{uuid4().hex}"
+        try:
+            self._tree.make_folder(self.folder)
+        except OSError as error:
+            raise EngineFailed(f"There is no folder to explore in: {error.strerror}.") from error
+
+    def write(self, name: str, content: str) -> Path:
+        """Leave a file for the program; answer where.
+
+        Raises:
+            EngineFailed: It cannot be written.
+        """
+        try:
+            self._tree.write_text(self.folder / name, content)
+        except OSError as error:
+            raise EngineFailed(f"{name} cannot be written for the search: {error.strerror}.") from error
+        return self.folder / name
+
+    def done(self) -> bool:
+        """Whether the search came to its end."""
+        return self._tree.is_file(self.folder / "done.json")
+
+    def journal(self) -> str:
+        """What was being run last; empty where that is not known."""
+        try:
+            said = self._tree.read_bytes(self.folder / "journal", max_bytes=_ANSWER_BYTES)
+        except OSError:
+            return ""
+        return said.strip(b" \0").decode(errors="replace")
+
+    def failed(self) -> str:
+        """Why the module could not be imported; empty where the program does not say."""
+        try:
+            return self._tree.read_json(self.folder / "failed.json", _FAILED, max_bytes=_ANSWER_BYTES).get("reason", "")
+        except OSError:
+            return ""
+
+    def held(self, among: Sequence[Case]) -> list[Case] | None:
+        """The cases that held, of those the program was given; ``None`` where it does not say."""
+        try:
+            indices = self._tree.read_json(self.folder / "held.json", _HELD, max_bytes=_ANSWER_BYTES)
+        except OSError:
+            return None
+        return [among[index] for index in dict.fromkeys(indices) if index < len(among)]
+
+    def forget_held(self) -> None:
+        """Remove what an earlier process said of the cases that held.
+
+        Raises:
+            EngineFailed: It cannot be removed.
+        """
+        try:
+            self._tree.remove(self.folder / "held.json")
+        except OSError as error:
+            raise EngineFailed(f"held.json cannot be removed: {error.strerror}.") from error
+
+    def kept(self) -> list[Case]:
+        """The cases that were found; what is no case is left out.
+
+        Raises:
+            EngineFailed: There is more than a search can find.
+        """
+        if not self._tree.exists(self.folder / "kept.jsonl"):
+            return []
+        try:
+            content = self._tree.read_bytes(self.folder / "kept.jsonl", max_bytes=_CASES_BYTES)
+        except OSError as error:
+            raise EngineFailed(f"What the search found cannot be read: {error.strerror}.") from error
+        cases: dict[str, Case] = {}
+        for line in content.splitlines()[:_MAX_CASES]:
+            if len(line) <= _CASE_BYTES and (case := _case(line)) is not None:
+                cases.setdefault(case.key, case)
+        return list(cases.values())
+
+
+def _case(line: bytes) -> Case | None:
+    """The case in a line, if it can be written as a test."""
+    try:
+        case = _CASE.validate_json(line)
+    except ValidationError:
+        return None  # cut off when its process ended
+    return case if well_formed(case) else None
+
+
+def explore(job: GenerationJob, exchange: Exchange, seed: int) -> list[Case]:
     """Search for behaviours of the module.
 
     Raises:
@@ -38,55 +149,53 @@ def explore(job: GenerationJob, folder: Path, seed: int) -> list[Case]:
     left = job.budget_s
     for _ in range(_RESTARTS):
         started = time.monotonic()
-        completed = _run(job, folder, "explore", seed, budget_s=left, skip=skip)
+        completed = _run(job, exchange, "explore", seed, budget_s=left, skip=skip)
         left -= time.monotonic() - started
-        if job.workspace.cancelled() or (folder / "done.json").exists() or left < 1:
+        if job.workspace.cancelled() or exchange.done() or left < 1:
             break
-        _raise_if_not_imported(job, folder, completed)
-        culprit = (folder / "journal").read_bytes().rstrip(b" \0").decode(errors="replace")
+        _raise_if_not_imported(job, exchange, completed)
+        culprit = exchange.journal()
         if culprit in skip:
             break
         skip.append(culprit)
-    return _cases(folder / "kept.jsonl")
+    return exchange.kept()
 
 
-def _raise_if_not_imported(job: GenerationJob, folder: Path, completed: Completed) -> None:
-    failed, journal = folder / "failed.json", folder / "journal"
+def _raise_if_not_imported(job: GenerationJob, exchange: Exchange, completed: Completed) -> None:
     name = job.module.name
     hint = f"Try `python -c 'import {name}'` in the component's environment."
-    if failed.exists():
-        raise EngineFailed(f"{name} cannot be imported: {json.loads(failed.read_text())['reason']}.", hint)
-    if not journal.exists() or not journal.read_bytes().strip(b" \0"):
+    if reason := exchange.failed():
+        raise EngineFailed(f"{name} cannot be imported: {reason}.", hint)
+    if not exchange.journal():
         how = "ran out of time" if completed.stopped else f"ended with status {completed.returncode}"
-        reason = completed.stderr.strip().splitlines()[-1:]
-        raise EngineFailed(f"{name} cannot be imported: its process {how}. {' '.join(reason)[:300]}".strip(), hint)
+        said = completed.stderr.strip().splitlines()[-1:]
+        raise EngineFailed(f"{name} cannot be imported: its process {how}. {' '.join(said)[:300]}".strip(), hint)
 
 
-def verified(job: GenerationJob, folder: Path, cases: Sequence[Case], seed: int) -> list[Case]:
+def verified(job: GenerationJob, exchange: Exchange, cases: Sequence[Case], seed: int) -> list[Case]:
     """The cases that hold again in fresh processes, under other conditions and in another order."""
     held = list(cases)
     for index, (hash_seed, zone, shifted) in enumerate(_CONDITIONS):
         if not held:
             break
         held = _verified_under(
-            job, folder, held, seed=seed + index, env={"PYTHONHASHSEED": hash_seed, "TZ": zone}, shifted=shifted
+            job, exchange, held, seed=seed + index, env={"PYTHONHASHSEED": hash_seed, "TZ": zone}, shifted=shifted
         )
     return held
 
 
 def _verified_under(
-    job: GenerationJob, folder: Path, cases: list[Case], *, seed: int, env: dict[str, str], shifted: bool
+    job: GenerationJob, exchange: Exchange, cases: list[Case], *, seed: int, env: dict[str, str], shifted: bool
 ) -> list[Case]:
-    answer = folder / "held.json"
     for _ in range(_RESTARTS):
-        answer.unlink(missing_ok=True)
-        lines = [json.dumps(replace(case, features=()).to_json()) for case in cases]
-        (folder / "cases.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        _run(job, folder, "verify", seed, budget_s=job.budget_s, skip=[], env=env, shifted=shifted)
-        if answer.exists():
-            return [cases[index] for index in json.loads(answer.read_text(encoding="utf-8"))]
-        culprit = (folder / "journal").read_text(errors="replace").strip(" \0")
-        if not culprit.isdigit() or int(culprit) >= len(cases):
+        exchange.forget_held()
+        exchange.write("cases.jsonl", "\n".join(json.dumps(replace(case, features=()).to_json()) for case in cases))
+        _run(job, exchange, "verify", seed, budget_s=job.budget_s, skip=[], env=env, shifted=shifted)
+        held = exchange.held(cases)
+        if held is not None:
+            return held
+        culprit = exchange.journal()
+        if not re.fullmatch("[0-9]{1,9}", culprit) or int(culprit) >= len(cases):
             break
         del cases[int(culprit)]
     return []
@@ -94,7 +203,7 @@ def _verified_under(
 
 def _run(
     job: GenerationJob,
-    folder: Path,
+    exchange: Exchange,
     mode: str,
     seed: int,
     *,
@@ -111,7 +220,7 @@ def _run(
         "module": job.module.name,
         "project": str(workspace.project),
         "tests": str(workspace.tests),
-        "folder": str(folder),
+        "folder": str(exchange.folder),
         "seed": seed,
         "budget_s": budget_s,
         "executions": int(budget_s * _EXECUTIONS_PER_S),
@@ -120,24 +229,9 @@ def _run(
         "skip_targets": [label for label, times in blamed.items() if times > 1],
         "shifted": shifted,
     }
-    path = folder / f"{mode}.json"
-    path.write_text(json.dumps(description), encoding="utf-8")
     return workspace.run_python(
         PROGRAM,
-        path,
+        exchange.write(f"{mode}.json", json.dumps(description)),
         env={"PYTHONHASHSEED": "0", "TZ": "UTC", **(env or {})},
         limits=Limits(wall_s=budget_s + _OVERHEAD_S, memory_bytes=_MEMORY_BYTES),
     )
-
-
-def _cases(file: Path) -> list[Case]:
-    if not file.exists():
-        return []
-    cases: dict[str, Case] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines()[:_MAX_CASES]:
-        try:
-            case = Case.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off when its process ended
-        cases.setdefault(case.key, case)
-    return list(cases.values())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Criterion
 from tta_tasks.protocols import CandidateTests, GenerationJob
-from workers.generators.characterize.exploration import explore, verified
+from workers.component import parsing
+from workers.generators.characterize.exploration import Exchange, explore, verified
 from workers.generators.characterize.program.case import Case
 from workers.generators.characterize.render import RenderedTests, render
 from workers.generators.characterize.selection import select
@@ -38,13 +39,13 @@ class CharacterizeGenerator:
             EngineFailed: The module does not parse or cannot be imported, or the search broke down before it found
                 anything.
         """
-        tree = _parsed(job.workspace.project / job.module.path, job.module.name)
+        tree = _parsed(job)
         seed = job.seed + _ROUND_STRIDE * (job.round - 1)
-        folder = Path(tempfile.mkdtemp(prefix="characterize-", dir=job.workspace.scratch))
+        exchange = Exchange(job.workspace.scratch)
         job.workspace.progress(f"exploring {job.module.name}")
-        found = explore(job, folder, seed)
+        found = explore(job, exchange, seed)
         job.workspace.progress(f"verifying {len(found)} calls of {job.module.name}")
-        held = verified(job, folder, found, seed)
+        held = verified(job, exchange, found, seed)
         if not held:
             return []
         tests = render(job.module.name, select(held), found, _order(tree))
@@ -52,16 +53,18 @@ class CharacterizeGenerator:
         return [CandidateTests(job.output_path, styled(tests.source, package), _spoken_for(tests, job.criteria))]
 
 
-def _parsed(file: Path, module: str) -> ast.Module:
+def _parsed(job: GenerationJob) -> ast.Module:
+    module = job.module.name
+    path = PurePosixPath(job.workspace.component.root, job.module.path)
     try:
-        return ast.parse(file.read_bytes(), filename=file.name)
+        source = ForeignTree(job.workspace.root).read_bytes(path, max_bytes=parsing.MAX_SOURCE_BYTES)
+        return parsing.python(source)
     except OSError as error:
         raise EngineFailed(f"{module} cannot be read: {error.strerror}.") from error
-    except (SyntaxError, ValueError) as error:
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
         raise EngineFailed(
-            f"{module} does not parse: {reason} ({file.name}{where}).", "Mend the syntax and run again."
+            f"{module} does not parse: {error.msg} ({path.name}{where}).", "Mend the syntax and run again."
         ) from error
 
 
