@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
 from workers.openhands import agents, prompts
@@ -71,7 +72,7 @@ def _assignment(job: GenerationJob, talk: Conversation) -> Assignment:
     tests = project / component.tests
     output = project / job.output_path
     for folder in (tests, output.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(ForeignTree(talk.tree), folder)
     folders = dict.fromkeys((tests, output.parent))
     writable = tuple(path for path in folders if not any(path.is_relative_to(each) for each in folders if each != path))
     command = _command(project, [job.output_path])
@@ -86,6 +87,14 @@ def _assignment(job: GenerationJob, talk: Conversation) -> Assignment:
         check=lambda shell: _why_not(job, talk, shell),
         wall_s=min(job.budget_s, settings().agent_wall_s),
     )
+
+
+def _make(tree: ForeignTree, folder: Path) -> None:
+    try:
+        tree.make_folder(folder)
+    except OSError as error:
+        name = folder.relative_to(tree.root).as_posix()
+        raise EngineFailed(f"The agent cannot write to {name}: {error.strerror}.") from error
 
 
 def _difficulty(job: GenerationJob) -> int:
@@ -118,7 +127,7 @@ def _new(job: GenerationJob, talk: Conversation) -> Mapping[str, str]:
     files: dict[str, str] = {}
     for name, content in changed(root, talk.tree, sorted(folders)).items():
         path = PurePosixPath(name)
-        added = not (root / name).exists() and any(fnmatch(path.name, pattern) for pattern in TESTS)
+        added = not ForeignTree(root).exists(name) and any(fnmatch(path.name, pattern) for pattern in TESTS)
         if added and known.get(name) != hashlib.sha256(content).hexdigest():
             with suppress(UnicodeDecodeError):
                 files[path.relative_to(base).as_posix()] = content.decode()
