@@ -207,6 +207,8 @@ class ModuleCoverage(Model):
     missing_lines: tuple[int, ...] = ()
     #: ``(from line, to line)``; a negative or zero ``to`` is the exit of the code object.
     missing_branches: tuple[tuple[int, int], ...] = ()
+    #: Lines among the missing ones that coverage.py calls executed, and a second count does not.
+    disputed_lines: tuple[int, ...] = ()
 
     @property
     def percent(self) -> float:
@@ -415,7 +417,7 @@ class RejectedTest(Model):
     """A generated test that did not."""
 
     name: str
-    #: A short code (``fails``, ``flaky``, ``no_assertion``, ``duplicate``, ``adds_nothing``, ``leaks`` ...).
+    #: A short code (``fails``, ``flaky``, ``no_assertion``, ``duplicate``, ``adds_nothing``, ``disputed`` ...).
     reason: str
     detail: str = ""
 
@@ -492,7 +494,7 @@ class GateOutcome(Model):
 class Dropped(Model):
     """A contribution that did not hold together with the others."""
 
-    #: ``refactoring``, or the path of a test file.
+    #: ``refactoring``, the path of a test file, or that of a module some of whose coverage is not believed.
     what: str
     reason: str
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tta_tasks.models import AcceptedTest, ModuleCoverage, RejectedTest, SuiteReport
 from tta_tasks.protocols import CandidateTests
@@ -13,7 +12,7 @@ from workers.acceptance.reading import read
 from workers.acceptance.runner import TestRunner
 from workers.acceptance.selector import SelectionInputs, TestSelector
 from workers.acceptance.trials import ATTEMPTS, ROUNDS, Trials, describe, shuffled
-from workers.component.probing import CollectedTest, MutantRun
+from workers.component.probing import CollectedTest, ModuleFigures, MutantRun, ProbeResult
 
 #: The component's own tests run with the candidates unless they take longer than this, in seconds.
 EXISTING_LIMIT_S = 30.0
@@ -66,7 +65,9 @@ def _written(
         if not files:
             break
         kept = candidates.in_order(candidates.remaining())
-        probed = runner.together(files, conditions, ()).probed
+        probed = runner.together(files, conditions, (), counted=True).probed
+        if _reject_disputed(candidates, probed, runner.module.path):
+            continue
         final = candidates.in_order(probed.cases.values())
         # Ids may have changed with the rows before them; places have not.
         pairs = list(zip(kept, final, strict=False))
@@ -84,6 +85,20 @@ def _written(
     return {}, (), before
 
 
+def _reject_disputed(candidates: Candidates, probed: ProbeResult, module: str) -> bool:
+    """Turn down the files that claim to cover what the second count has not seen; answers whether there are any."""
+    figures = probed.coverage.get(module)
+    if figures is None or not figures.disputed:
+        return False
+    disputed = set(figures.disputed)
+    claims = {test for test, lines in probed.contexts.get(module, {}).items() if lines & disputed}
+    liars = {candidates.path_of(case) for case in probed.cases.values() if case.id in claims}
+    lines = ", ".join(map(str, figures.disputed[:10]))
+    for draft in [draft for path, draft in candidates.drafts.items() if path in liars or not liars]:
+        candidates.reject_file(draft, "disputed", f"coverage calls lines executed that were not: {lines}")
+    return True
+
+
 def _accepted(candidates: Candidates, case: CollectedTest, reason: str) -> AcceptedTest:
     criteria = candidates.drafts[candidates.path_of(case)].candidate.criteria
     return AcceptedTest(
@@ -91,10 +106,10 @@ def _accepted(candidates: Candidates, case: CollectedTest, reason: str) -> Accep
     )
 
 
-def _united(before: ModuleCoverage, figures: Mapping[str, Any]) -> ModuleCoverage:
+def _united(before: ModuleCoverage, figures: ModuleFigures) -> ModuleCoverage:
     """``before`` with what another run covered as well."""
-    still_missing: set[tuple[int, int]] = {tuple(branch) for branch in figures["missing_branches"]}
-    lines = tuple(sorted(set(before.missing_lines) & set(figures["missing_lines"])))
+    still_missing: set[tuple[int, int]] = set(figures.missing_branches)
+    lines = tuple(sorted(set(before.missing_lines) & set(figures.missing)))
     branches = tuple(branch for branch in before.missing_branches if branch in still_missing)
     return before.model_copy(
         update={

@@ -73,12 +73,18 @@ class TestRunner:
         conditions: RunConditions,
         without: Collection[str],
         suite_paths: Collection[str] = (),
+        *,
+        counted: bool = False,
     ) -> CandidateRun:
-        """All in one process, or all tests in the folders ``suite_paths``; measures the module test by test."""
+        """All in one process, or all tests in the folders ``suite_paths``; measures the module test by test.
+
+        With ``counted`` a line counts as covered only if a second count has seen it, too.
+        """
         config = ProbeConfig(
             mode="suite",
             args=_arguments(files, suite_paths),
             measure=self._measured(),
+            counted=counted,
             contexts=True,
             seed=conditions.seed,
             deselect=sorted(without),

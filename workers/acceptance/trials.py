@@ -122,11 +122,8 @@ class Trials:
                 self.candidates.reject(case, "flaky", f"passed alone, {outcome} {describe(conditions)} {why}".rstrip())
 
     def _existing(self, run: CandidateRun) -> SuiteProfile:
-        lines: dict[str, frozenset[int]] = {}
-        contexts = run.probed.coverage[self.runner.module.path].get("contexts", {})
-        for line, tests in contexts.items():
-            for test in set(tests) - set(self.candidates.cases):
-                lines[test] = lines.get(test, frozenset()) | {int(line)}
+        contexts = run.probed.contexts.get(self.runner.module.path, {})
+        lines = {test: found for test, found in contexts.items() if test not in self.candidates.cases}
         return SuiteProfile(lines, {test: run.probed.cases[test].duration_s for test in lines})
 
     def _reject_disturbing(self, run: CandidateRun) -> None:

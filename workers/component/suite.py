@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tta_tasks import tracing
 from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component, ModuleCoverage, SuiteReport, TestFailure
 from tta_tasks.protocols import Limits, Workspace
-from workers.component.probing import DEFAULT_CONDITIONS, CollectedTest, ProbeResult, RunConditions, run_probe
+from workers.component.probing import (
+    DEFAULT_CONDITIONS,
+    CollectedTest,
+    ModuleFigures,
+    ProbeResult,
+    RunConditions,
+    run_probe,
+)
 from workers.probe.config import ProbeConfig
 
 #: Failures that are told; the rest is counted.
@@ -38,6 +44,7 @@ def run_suite(
     *,
     paths: Sequence[str] | None = None,
     coverage: bool = True,
+    counted: bool = False,
     seed: int | None = None,
     hash_seed: str = "0",
     timezone: str = "UTC",
@@ -51,6 +58,8 @@ def run_suite(
         paths: Files, folders or node ids relative to the project; ``None``: the component's tests. Where
             their folder does not exist there are none, which is green.
         coverage: Whether to measure the component's modules.
+        counted: Whether what is measured is decided on: then lines count as covered only if a second count has seen
+            them, too. Tests that fail only because of that count do not count as failed.
         seed: Shuffles the tests; ``None`` keeps their order.
         hash_seed: ``PYTHONHASHSEED``.
         timezone: ``TZ``.
@@ -62,9 +71,18 @@ def run_suite(
     """
     conditions = RunConditions(hash_seed, timezone, seed)
     run = observe_suite(
-        workspace, paths=paths, coverage=coverage, conditions=conditions, limits=limits, deselect=deselect
+        workspace,
+        paths=paths,
+        coverage=coverage,
+        counted=counted,
+        conditions=conditions,
+        limits=limits,
+        deselect=deselect,
     )
-    return run.report
+    if not counted or run.report.green:
+        return run.report
+    plain = observe_suite(workspace, paths=paths, conditions=conditions, limits=limits, deselect=deselect).report
+    return plain.model_copy(update={"coverage": run.report.coverage}) if plain.green else plain
 
 
 def observe_suite(
@@ -72,6 +90,7 @@ def observe_suite(
     *,
     paths: Sequence[str] | None = None,
     coverage: bool = True,
+    counted: bool = False,
     contexts: bool = False,
     conditions: RunConditions = DEFAULT_CONDITIONS,
     limits: Limits | None = None,
@@ -83,11 +102,12 @@ def observe_suite(
         args=_arguments(workspace, paths),
         deselect=list(deselect),
         measure=module_files(workspace) if coverage else {},
+        counted=coverage and counted,
         contexts=contexts,
         seed=conditions.seed,
     )
     probed = run_probe(workspace, config, conditions, limits)
-    return SuiteRun(_report(workspace.component, probed), probed.cases, _contexts(probed.coverage))
+    return SuiteRun(_report(workspace.component, probed), probed.cases, probed.contexts)
 
 
 def module_files(workspace: Workspace) -> dict[str, str]:
@@ -123,26 +143,19 @@ def _failures(probed: ProbeResult) -> Iterable[TestFailure]:
             yield TestFailure(id=case.id, message=case.message)
 
 
-def _coverage(component: Component, figures: Mapping[str, Mapping[str, Any]]) -> Iterable[ModuleCoverage]:
+def _coverage(component: Component, figures: Mapping[str, ModuleFigures]) -> Iterable[ModuleCoverage]:
     return (module_coverage(module.path, figures[module.path]) for module in component.modules if figures)
 
 
-def module_coverage(path: str, figures: Mapping[str, Any]) -> ModuleCoverage:
+def module_coverage(path: str, figures: ModuleFigures) -> ModuleCoverage:
     """The probe's figures as a model; a module that does not parse is wholly uncovered."""
-    if "broken" in figures:
-        return ModuleCoverage(
-            path=path, statements=figures["broken"], covered_statements=0, branches=0, covered_branches=0
-        )
-    return ModuleCoverage(path=path, **{name: value for name, value in figures.items() if name != "contexts"})
-
-
-def _contexts(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, frozenset[int]]]:
-    return {path: _lines_by_test(module.get("contexts", {})) for path, module in figures.items()}
-
-
-def _lines_by_test(contexts: Mapping[str, Sequence[str]]) -> dict[str, frozenset[int]]:
-    lines: dict[str, set[int]] = {}
-    for line, tests in contexts.items():
-        for test in tests:
-            lines.setdefault(test, set()).add(int(line))
-    return {test: frozenset(found) for test, found in lines.items()}
+    return ModuleCoverage(
+        path=path,
+        statements=figures.broken or len(figures.covered) + len(figures.missing),
+        covered_statements=len(figures.covered),
+        branches=figures.branches,
+        covered_branches=figures.branches - len(figures.missing_branches),
+        missing_lines=figures.missing,
+        missing_branches=figures.missing_branches,
+        disputed_lines=figures.disputed,
+    )

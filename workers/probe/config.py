@@ -35,12 +35,12 @@ class ProbeConfig:
     mode: str
     #: Arguments of pytest.
     args: list[str]
-    #: Where to write what happens.
-    event_log: str = ""
     #: Folder for whatever must not be in the tree.
     scratch: str = ""
     #: The component's modules, relative path -> absolute; empty: measure nothing.
     measure: dict[str, str] = field(default_factory=dict)
+    #: Whether statements are counted in a second way, too (:mod:`workers.probe.counting`).
+    counted: bool = False
     #: Whether to tell which test executed what.
     contexts: bool = False
     #: The one module whose executed lines and branches are told test by test (``isolate``).

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.002
+#: Bytes that a fork may send.
+MAX_SENT = 8 << 20
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Ending:
 
     #: What it sent before its end.
     sent: bytes
-    #: ``done``, ``timeout`` or how it died: ``exit status 3``, ``signal 11``.
+    #: ``done``, ``timeout``, or how it died: ``exit status 3``, ``signal 11``, ``more than 8 MB told``.
     how: str
     #: Whether processes of its own were still there.
     processes_left: bool
@@ -51,45 +54,50 @@ def fork(work: Callable[[Callable[[bytes], None]], None], timeout_s: float) -> E
         finally:
             os._exit(0)
     os.close(writing)
-    how = _wait(child, timeout_s)
+    os.set_blocking(reading, False)
+    sent = bytearray()
+    how = _wait(child, reading, sent, timeout_s)
     alive = _group_alive(child) or (not had_children and _children_alive())
     _kill_group(child)
-    sent = _drain(reading)
+    _read(reading, sent)  # without blocking: something the fork left may still hold the other end
+    os.close(reading)
     if how == "exit status 0" and sent.endswith(b"\n"):
         how = "done"
-    return Ending(sent.rstrip(b"\n"), how, processes_left=alive and how == "done")
+    return Ending(bytes(sent[:-1]) if how == "done" else bytes(sent), how, processes_left=alive and how == "done")
 
 
 def _send(descriptor: int, data: bytes) -> None:
-    os.write(descriptor, data)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
-def _drain(descriptor: int) -> bytes:
-    # Without blocking: something the fork left may still hold the other end.
-    os.set_blocking(descriptor, False)
-    chunks = []
+def _read(descriptor: int, sent: bytearray) -> None:
+    """Take what is there, as far as it is not too much."""
     try:
-        while chunk := os.read(descriptor, 1 << 16):
-            chunks.append(chunk)
+        while len(sent) <= MAX_SENT and (chunk := os.read(descriptor, _CHUNK)):
+            sent += chunk
     except BlockingIOError:
         pass  # all there is has been read
-    finally:
-        os.close(descriptor)
-    return b"".join(chunks)
 
 
-def _wait(child: int, timeout_s: float) -> str:
+def _wait(child: int, reading: int, sent: bytearray, timeout_s: float) -> str:
     deadline = time.monotonic() + timeout_s
+    how = "timeout"
     while time.monotonic() < deadline:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             if os.WIFSIGNALED(status):
                 return f"signal {os.WTERMSIG(status)}"
             return f"exit status {os.WEXITSTATUS(status)}"
+        _read(reading, sent)
+        if len(sent) > MAX_SENT:
+            how = f"more than {MAX_SENT >> 20} MB told"
+            break
         time.sleep(_POLL_S)
     _kill_group(child)
     os.waitpid(child, 0)
-    return "timeout"
+    return how
 
 
 def _children_alive() -> bool:

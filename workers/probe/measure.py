@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import coverage
@@ -55,37 +56,46 @@ class Measurement:
         if coverage.Coverage.current() is self.coverage:
             self.coverage.switch_context(context)
 
-    def report(self, *, contexts: bool) -> dict[str, dict[str, Any]]:
-        """Module -> its figures; a module that does not parse has ``{"broken": number of its lines}``."""
-        return {relative: self._module(path, contexts=contexts) for relative, path in self.modules.items()}
+    def report(self, tests: Mapping[str, int] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Kind and fields of the events that tell what was measured, module by module.
+
+        Args:
+            tests: Context -> number of the test; ``None`` where it is not to be told which test executed what.
+        """
+        for relative, path in self.modules.items():
+            try:
+                figures = self._module(path)
+            except CoverageException:
+                yield "broken", {"path": relative, "lines": _written_lines(path)}
+                continue
+            yield "module", {"path": relative, **figures}
+            for test, lines in sorted(self._by_test(path, tests or {}).items()):
+                yield "context", {"path": relative, "test": test, "lines": sorted(lines)}
 
     def _omitted(self, path: str) -> bool:
         patterns = [*self.options.get("run:omit", ()), *self.options.get("report:omit", ())]
         return bool(patterns) and GlobMatcher(prep_patterns(patterns), "omit").match(path)
 
-    def _module(self, path: str, *, contexts: bool) -> dict[str, Any]:
+    def _module(self, path: str) -> dict[str, Any]:
         if self._omitted(path):
-            return {"statements": 0, "covered_statements": 0, "branches": 0, "covered_branches": 0}
+            return {"covered": [], "missing": [], "branches": 0, "covered_branches": [], "missing_branches": []}
         data = self.coverage.get_data()
         data.set_query_contexts(None)
-        try:
-            analysis = analysis_from_file_reporter(data, 0, PythonFileReporter(path, self.coverage), path)
-        except CoverageException:
-            return {"broken": _written_lines(path)}
-        numbers = analysis.numbers
-        figures: dict[str, Any] = {
-            "statements": numbers.n_statements,
-            "covered_statements": numbers.n_executed,
-            "branches": numbers.n_branches,
-            "covered_branches": numbers.n_executed_branches,
-            "missing_lines": sorted(analysis.missing),
+        analysis = analysis_from_file_reporter(data, 0, PythonFileReporter(path, self.coverage), path)
+        return {
+            "covered": sorted(analysis.statements - analysis.missing),
+            "missing": sorted(analysis.missing),
+            "branches": analysis.numbers.n_branches,
+            "covered_branches": _pairs(analysis.executed_branch_arcs()),
             "missing_branches": _pairs(analysis.missing_branch_arcs()),
         }
-        if contexts:
-            figures["contexts"] = {
-                str(line): [name for name in names if name] for line, names in data.contexts_by_lineno(path).items()
-            }
-        return figures
+
+    def _by_test(self, path: str, tests: Mapping[str, int]) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {}
+        for line, names in self.coverage.get_data().contexts_by_lineno(path).items() if tests else ():
+            for test in (tests[name] for name in names if name in tests):
+                found.setdefault(test, set()).add(line)
+        return found
 
 
 class Focus:

@@ -6,6 +6,7 @@ import ast
 import gc
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,17 @@ from types import CodeType, FunctionType
 import pytest
 from _pytest.runner import runtestprotocol
 
+from .channel import Channel
 from .config import Mutation
-from .event_log import EventLog
 from .forks import Ending, fork
 from .mutants import Mutant, mutants
+from .recorder import Recorder
 
 #: A mutant's tests may take this many times as long as they usually do, and this much more.
 _SLOWER = 5
 _GRACE_S = 1.0
+#: A test's number, and how it went; nothing where it was not over.
+_VERDICT = re.compile(r"([0-9]{1,9})([+-]?)")
 
 _Functions = dict[CodeType, list[FunctionType]]
 
@@ -29,8 +33,9 @@ _Functions = dict[CodeType, list[FunctionType]]
 class MutationLoop:
     """Pytest plugin: instead of running the tests once, runs those that reach a mutant, for each mutant."""
 
-    def __init__(self, event_log: EventLog, plan: Mutation) -> None:
-        self.event_log = event_log
+    def __init__(self, channel: Channel, plan: Mutation, recorder: Recorder) -> None:
+        self.channel = channel
+        self.recorder = recorder
         self.plan = plan
 
     @pytest.hookimpl(tryfirst=True)
@@ -82,8 +87,8 @@ class MutationLoop:
 
         items = kept + spare
         ending = fork(work, self._limit(items))
-        killers = [items[index].nodeid for index in _killers(ending, len(items))]
-        self.event_log.write("mutant", line=mutant.line, operator=mutant.operator, killers=killers)
+        killers = [self.recorder.numbers[items[index].nodeid] for index in _killers(ending, len(items))]
+        self.channel.write("mutant", line=mutant.line, operator=mutant.operator, killers=killers)
 
 
 def _run(items: list[pytest.Item], send: Callable[[bytes], None], *, stop: bool, offset: int = 0) -> bool:
@@ -105,8 +110,8 @@ def _run_all(items: list[pytest.Item], send: Callable[[bytes], None]) -> None:
 
 def _killers(ending: Ending, count: int) -> list[int]:
     """Indices of the tests that failed, or in which the fork hung or died."""
-    verdicts = ending.sent.decode().replace("+", "+ ").replace("-", "- ").split()
-    return [index for v in verdicts if not v.endswith("+") and (index := int(v.rstrip("-"))) < count]
+    verdicts = _VERDICT.findall(ending.sent.decode("ascii", "replace"))
+    return sorted({int(index) for index, verdict in verdicts if verdict != "+" and int(index) < count})
 
 
 class _Swapper:

@@ -1,4 +1,4 @@
-"""Writes to the event log what pytest does."""
+"""Tells what pytest does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
+from .channel import Channel
 from .config import ProbeConfig
-from .event_log import EventLog
 
 #: Characters of a failure's message that are kept: the end, where the reason is.
 MESSAGE = 2000
@@ -34,21 +34,23 @@ def shuffled(items: list[_Item], bucket: Callable[[_Item], str], seed: int) -> l
 class Recorder:
     """Pytest plugin: one event for each thing worth knowing."""
 
-    def __init__(self, event_log: EventLog, config: ProbeConfig, switch: Callable[[str], None]) -> None:
-        self.event_log = event_log
+    def __init__(self, channel: Channel, config: ProbeConfig, switch: Callable[[str], None]) -> None:
+        self.channel = channel
         self.config = config
         self.switch = switch
         self.positions: dict[str, int] = {}
+        #: Node id -> number of a collected test, by which it is called from then on.
+        self.numbers: dict[str, int] = {}
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Which file is being imported."""
         if isinstance(collector, pytest.File):
-            self.event_log.write("collecting", id=collector.nodeid)
+            self.channel.write("collecting", id=collector.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What cannot be collected."""
         if report.failed:
-            self.event_log.write("collect-error", id=report.nodeid, message=report.longreprtext[-MESSAGE:])
+            self.channel.write("collect-error", id=report.nodeid, message=report.longreprtext[-MESSAGE:])
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -62,9 +64,12 @@ class Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What was found."""
         for item in session.items:
+            if item.nodeid in self.numbers:
+                continue
+            self.numbers[item.nodeid] = len(self.numbers)
             spec = getattr(item, "callspec", None)
             owner = getattr(item, "cls", None)
-            self.event_log.write(
+            self.channel.write(
                 "collected",
                 id=item.nodeid,
                 position=self.positions.get(item.nodeid, -1),
@@ -74,20 +79,24 @@ class Recorder:
                 rows=dict(spec.indices) if spec else {},
             )
 
+    def started(self, item: pytest.Item) -> None:
+        """A test begins."""
+        self.channel.write("start", test=self.numbers[item.nodeid])
+
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
         """Which test is running."""
-        self.event_log.write("start", id=item.nodeid)
+        self.started(item)
         self.switch(item.nodeid)
         yield
         self.switch("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """How it went."""
-        if report.when == "call" or not report.passed:
-            self.event_log.write(
+        if report.nodeid in self.numbers and (report.when == "call" or not report.passed):
+            self.channel.write(
                 "report",
-                id=report.nodeid,
+                test=self.numbers[report.nodeid],
                 when=report.when,
                 outcome=report.outcome,
                 message=report.longreprtext[-MESSAGE:] if report.failed else "",
@@ -103,8 +112,8 @@ class Recorder:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Something ended the session."""
-        self.event_log.write("interrupted", message=f"{excinfo.typename}: {excinfo.value}".rstrip(": "))
+        self.channel.write("interrupted", message=f"{excinfo.typename}: {excinfo.value}".rstrip(": "))
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Pytest itself, or a plugin, broke."""
-        self.event_log.write("interrupted", message=f"pytest broke: {str(excrepr)[-MESSAGE:]}")
+        self.channel.write("interrupted", message=f"pytest broke: {str(excrepr)[-MESSAGE:]}")

@@ -57,7 +57,7 @@ def run(request: CollectionRequest, context: Context) -> CollectionResult:
             tree=context.store.put(packed.data),
             tests_patch=_stored(combination.tests_patch(kept.choice), context),
             refactoring_patch=_stored(combination.refactoring_patch(kept.choice), context),
-            dropped=(*combination.refused, *kept.dropped),
+            dropped=(*combination.refused, *kept.dropped, *_disputed(kept.suite)),
             gates=kept.verdicts,
             suite=kept.suite,
             coverage_before=total_percent(before.coverage) if before and before.coverage else None,
@@ -88,7 +88,7 @@ class _Trials:
             count = len(choice.tests)
             self._context.progress(f"running the suite with {count} new file{'s' * (count != 1)}")
             with self._combination.assembled(choice) as work:
-                self._known[choice] = run_suite(work)
+                self._known[choice] = run_suite(work, counted=True)
             if self._context.cancelled():  # what was cut short must not pass for a verdict
                 raise Cancelled("The run was cancelled.")
         return self._known[choice]
@@ -132,6 +132,15 @@ def _kept(
 
 def _failed(verdicts: tuple[GateOutcome, ...]) -> set[str]:
     return {verdict.name for verdict in verdicts if verdict.outcome == "failed"}
+
+
+def _disputed(suite: SuiteReport) -> list[Dropped]:
+    """The modules some of whose lines are not believed to be covered."""
+    why = "not counted as covered, since only coverage.py saw it executed, and a second count did not: line {}"
+    modules = [module for module in suite.coverage if module.disputed_lines]
+    return [
+        Dropped(what=each.path, reason=why.format(", ".join(map(str, each.disputed_lines[:10])))) for each in modules
+    ]
 
 
 def _stored(patch: bytes, context: Context) -> str | None:
