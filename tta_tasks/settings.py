@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     #: group). On Redis only.
     min_free_bytes: int = Field(default=512 << 20, ge=0)
 
+    #: Let builds of components and of what they need reach the network, this host's own services included. Only for
+    #: repositories that are trusted, and hosts that hold nothing else.
+    build_network: bool = False
+
     #: Bounds of one command in the sandbox.
     sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
     suite_timeout_s: float = Field(default=600.0, gt=0)

@@ -15,12 +15,14 @@ from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from tta_tasks import tracing
-from tta_tasks.errors import DeploymentFailed
+from tta_tasks.errors import DeploymentFailed, EnvironmentFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component
-from tta_tasks.protocols import Completed, Sandbox
-from workers.environment.declaration import read_declaration
-from workers.environment.installer import Installer, decisive
+from tta_tasks.protocols import Sandbox
+from workers.environment.declaration import folder_of, read_declaration
 from workers.environment.interpreters import find_interpreter
+from workers.environment.wheel import Wheel
+from workers.environment.workshop import Project, workshop
 
 #: The date of every file in a wheel, where the build backend takes one: the first that a ZIP archive can tell.
 EPOCH = 315532800
@@ -38,7 +40,7 @@ class Wheels:
     """This host's wheels, by release.
 
     Attributes:
-        cache: The host's cache folder; wheels are in ``wheels``, uv's cache is in ``uv``.
+        cache: The host's cache folder; wheels are in ``wheels``.
     """
 
     cache: Path
@@ -68,14 +70,14 @@ class Wheels:
             if known := self.find(release):
                 return known
             progress(f"building the wheel of {component.name}")
-            wheel = _build(release, tree, component, self.sandbox, self.cache / "uv")
+            wheel = _build(release, tree, component, self.sandbox, self.cache)
             new = folder.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            shutil.copy(wheel, new)
+            (new / wheel.filename).write_bytes(wheel.content)
             new.rename(folder)
             self._prune()
-            return folder / wheel.name
+            return folder / wheel.filename
 
     def _folder(self, release: str) -> Path:
         return self.cache / "wheels" / release
@@ -86,51 +88,45 @@ class Wheels:
             shutil.rmtree(old, ignore_errors=True)
 
 
-class _Builder(Installer):
-    """uv, building a distribution."""
-
-    def build(self, into: Path, python: Path) -> Completed:
-        """``uv build``."""
-        return self._uv("build", "--wheel", "--no-create-gitignore", "--out-dir", into, "--python", python)
-
-
-def _build(release: str, tree: Path, component: Component, sandbox: Sandbox, uv_cache: Path) -> Path:
-    project = tree / component.root
-    if not read_declaration(project, component).installable:
-        (project / "pyproject.toml").write_text(_metadata(project, component, release), encoding="utf-8")
-    out = tree.parent / "dist"
-    out.mkdir(exist_ok=True)
-    uv_cache.mkdir(parents=True, exist_ok=True)
-    python, env = find_interpreter(component.requires_python), _surroundings(project, release)
-    built = _Builder(sandbox, tree.parent, project, uv_cache, env, python.readable).build(out, python.path)
-    wheels = list(out.glob("*.whl"))
-    if built.ok and len(wheels) == 1:
-        return wheels[0]
-    said = f"it took longer than {built.duration_s:.0f} s" if built.stopped else decisive(built.stderr)
-    where = "the repository" if component.root == "." else f"{component.root} of the repository"
-    raise DeploymentFailed(
-        f"The wheel of {component.name!r} does not build: {said}", f"Make `uv build --wheel` work in {where}."
-    )
+def _build(release: str, tree: Path, component: Component, sandbox: Sandbox, cache: Path) -> Wheel:
+    folder, checkout = folder_of(component), ForeignTree(tree)
+    if not read_declaration(tree / folder, component).installable:
+        checkout.write_text(_in(folder, "pyproject.toml"), _metadata(checkout, component, release))
+    interpreter = find_interpreter(component.requires_python)
+    try:
+        with workshop(cache, sandbox, interpreter) as shop:
+            return shop.build(Project(tree, folder), env=_surroundings(checkout, folder, release))
+    except EnvironmentFailed as error:
+        where = f"{folder} of the repository" if folder else "the repository"
+        raise DeploymentFailed(
+            f"The wheel of {component.name!r} does not build: {error.message}",
+            f"Make `uv build --wheel` work in {where}.",
+        ) from error
 
 
-def _surroundings(project: Path, release: str) -> dict[str, str]:
+def _in(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _surroundings(tree: ForeignTree, folder: str, release: str) -> dict[str, str]:
     """What makes builds alike, and stands in for the version control system, which a snapshot has not."""
-    version = _published_version(project) or f"0+{release[:12]}"
+    version = _published_version(tree, folder) or f"0+{release[:12]}"
     return {"SOURCE_DATE_EPOCH": str(EPOCH), "SETUPTOOLS_SCM_PRETEND_VERSION": version, "PBR_VERSION": version}
 
 
-def _published_version(project: Path) -> str | None:
+def _published_version(tree: ForeignTree, folder: str) -> str | None:
     """The version that a source distribution says it is."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return HeaderParser().parsestr((project / "PKG-INFO").read_text(encoding="utf-8"))["Version"]
+        return HeaderParser().parsestr(tree.read_text(_in(folder, "PKG-INFO")))["Version"]
     return None
 
 
-def _metadata(project: Path, component: Component, release: str) -> str:
+def _metadata(tree: ForeignTree, component: Component, release: str) -> str:
     """A ``pyproject.toml`` for plain modules, which nobody thought of as a distribution."""
+    folder = folder_of(component)
     prefix = "" if component.import_root == "." else f"{component.import_root}/"
     tops = sorted({module.name.partition(".")[0] for module in component.modules})
-    included = [f"{prefix}{top}" if (project / prefix / top).is_dir() else f"{prefix}{top}.py" for top in tops]
+    included = [f"{prefix}{top}" if tree.is_folder(_in(folder, prefix + top)) else f"{prefix}{top}.py" for top in tops]
     name = component.name.rstrip("._-")
     # A JSON string or array of strings is one in TOML, too.
     return f"""\
@@ -142,7 +138,7 @@ build-backend = "hatchling.build"
 name = {json.dumps(name)}
 version = "0+{release[:12]}"
 requires-python = {json.dumps(component.requires_python or ">=3")}
-dependencies = {json.dumps(_requirements(project))}
+dependencies = {json.dumps(_requirements(tree, folder))}
 
 [tool.hatch.metadata]
 allow-direct-references = true
@@ -154,11 +150,11 @@ sources = {json.dumps([component.import_root] if prefix else [])}
 """
 
 
-def _requirements(project: Path) -> list[str]:
+def _requirements(tree: ForeignTree, folder: str) -> list[str]:
     """What ``requirements.txt`` asks for by name; its options are for pip."""
     found: list[str] = []
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in (project / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        for line in tree.read_text(_in(folder, "requirements.txt")).splitlines():
             with contextlib.suppress(InvalidRequirement):
                 found.append(str(Requirement(line.partition(" #")[0].strip())))
     return found

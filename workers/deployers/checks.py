@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import time
 import urllib.error
 import urllib.request
@@ -15,8 +16,10 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from tta_tasks.errors import SandboxError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Check, Component, Model
 from tta_tasks.protocols import Limits, Sandbox
+from workers.environment.wheel import MAX_WHEEL_BYTES
 
 #: Seconds that one smoke check may take.
 SMOKE_S = 60.0
@@ -64,9 +67,9 @@ class InstalledRelease:
     readable: Sequence[Path] = ()
 
     @property
-    def wheel(self) -> Path:
-        """The wheel it was made of."""
-        return next(self.folder.glob("*.whl"))
+    def wheel(self) -> str:
+        """The name of the wheel it was made of."""
+        return next(each.path for each in ForeignTree(self.folder).walk() if each.path.endswith(".whl"))
 
     @property
     def bin(self) -> Path:
@@ -88,7 +91,7 @@ class InstalledRelease:
             program = "; ".join(f"import {top}" for top in tops)
             yield self._run(f"import {', '.join(tops)}", [str(self.bin / "python"), "-I", "-c", program], SMOKE_S)
         else:
-            yield Check(name="import", ok=False, detail=f"{self.wheel.name} holds none of the component's modules")
+            yield Check(name="import", ok=False, detail=f"{self.wheel} holds none of the component's modules")
         for script in self._scripts() if scripts else ():
             yield self._run(f"{script} --help", [str(self.bin / script), "--help"], SMOKE_S)
 
@@ -115,17 +118,20 @@ class InstalledRelease:
     def _run(self, name: str, argv: Sequence[str], wall_s: float, *, network: bool = False) -> Check:
         return _run_check(self.sandbox, self.folder, name, argv, wall_s, readable=self.readable, network=network)
 
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(io.BytesIO(ForeignTree(self.folder).read_bytes(self.wheel, max_bytes=MAX_WHEEL_BYTES)))
+
     def _top_level(self) -> list[str]:
         """The component's top-level modules, as far as the wheel holds them."""
         wanted = {module.name.partition(".")[0] for module in self.component.modules}
-        with zipfile.ZipFile(self.wheel) as archive:
+        with self._archive() as archive:
             held = {name.partition("/")[0].partition(".")[0] for name in archive.namelist()}
         return sorted(wanted & held)
 
     def _scripts(self) -> list[str]:
         parser = configparser.RawConfigParser(delimiters=("=",))
         parser.optionxform = str  # type: ignore[method-assign, assignment]
-        with zipfile.ZipFile(self.wheel) as archive:
+        with self._archive() as archive:
             for name in archive.namelist():
                 if name.endswith(".dist-info/entry_points.txt"):
                     parser.read_string(archive.read(name).decode())

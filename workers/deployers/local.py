@@ -5,7 +5,6 @@ A release that is a service is also run, behind one public address (:mod:`worker
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -13,6 +12,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from tta_tasks.errors import DeploymentFailed, EnvironmentFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Check
 from tta_tasks.protocols import ReleaseRequest
 from tta_tasks.settings import settings
@@ -21,8 +21,9 @@ from workers.deployers.checks import Health, InstalledRelease, passed, watch
 from workers.deployers.release_store import ReleaseStore
 from workers.deployers.rollout import Checks, Platform, RolloutDeployer, RolloutTarget
 from workers.deployers.serving.states import Backend
-from workers.environment.installer import Installer
 from workers.environment.interpreters import find_interpreter
+from workers.environment.wheel import BadWheel, read
+from workers.environment.workshop import needs, workshop
 
 
 class ServiceConfig(ServingConfig):
@@ -76,17 +77,6 @@ class LocalDeployer(RolloutDeployer[LocalTarget]):
         return _ServicePlatform(request, target, store, target.serve)
 
 
-class _Installer(Installer):
-    """uv, making a virtual environment out of the release's own folder."""
-
-    @property
-    def python(self) -> Path:
-        return self.home / "bin" / "python"
-
-    def create(self, base: Path) -> None:
-        self.require(self._uv("venv", "--no-project", "--quiet", "--python", base, self.home))
-
-
 class _LocalPlatform(Platform[LocalTarget]):
     """Releases that others run from the folder that the link names."""
 
@@ -102,6 +92,8 @@ class _LocalPlatform(Platform[LocalTarget]):
             self._install(artifact, folder)
         except EnvironmentFailed as error:
             raise DeploymentFailed(f"The release does not install. {error.message}", error.hint) from error
+        except BadWheel as error:
+            raise DeploymentFailed(f"The release does not install: {error}.") from error
 
     def prepare(self, digest: str) -> Checks:
         return tuple(self.installed(digest).smoke(self.target.smoke, scripts=self.target.check_scripts))
@@ -134,13 +126,14 @@ class _LocalPlatform(Platform[LocalTarget]):
         return (self.installed(digest).wait_until_healthy(self.target.health),) if self.target.health else ()
 
     def _install(self, artifact: Path, folder: Path) -> None:
-        uv_cache = settings().cache / "uv"
-        uv_cache.mkdir(parents=True, exist_ok=True)
-        interpreter = find_interpreter(self.request.component.requires_python)
-        installer = _Installer(self.request.sandbox, folder, folder, uv_cache, {}, interpreter.readable)
-        installer.create(interpreter.path)
-        installer.require(installer.install("--compile-bytecode", str(artifact)))
-        shutil.copy(artifact, folder)
+        request = self.request
+        interpreter = find_interpreter(request.component.requires_python)
+        content = artifact.read_bytes()
+        with workshop(settings().cache, request.sandbox, interpreter, request.progress) as shop:
+            shop.make(folder, shop.resolve(needs(read(artifact.name, content), interpreter)))
+            shop.installer.require(shop.installer.add(folder, [artifact]))
+            shop.installer.compile(folder)
+        ForeignTree(folder).write_bytes(artifact.name, content)
         readable = [str(path) for path in interpreter.readable]
         details = {"wheel": artifact.name, "python": interpreter.version, "readable": readable}
         self.store.mark_complete(folder.name, details)

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tta_tasks.environments import rollback_candidates
 from tta_tasks.errors import DeploymentFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import ReleaseEntry
 from tta_tasks.protocols import History
 
@@ -43,6 +44,7 @@ Event = Literal["switching", "released", "returned", "rolled_back", "interrupted
 
 _RELEASES = "releases"
 _MARKER = "tta-release.json"
+_DETAILS: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 
 class ReleaseStore:
@@ -112,7 +114,7 @@ class ReleaseStore:
 
     def is_complete(self, digest: str | None) -> bool:
         """Whether a release is there, and was installed to its end."""
-        return digest is not None and (self.folder(digest) / _MARKER).is_file()
+        return digest is not None and self._tree(digest).is_file(_MARKER)
 
     def mark_complete(self, digest: str, details: Mapping[str, object] | None = None) -> None:
         """Mark a release as installed to its end.
@@ -122,19 +124,20 @@ class ReleaseStore:
             details: Written to its marker, for a person to read and for :meth:`details`.
         """
         marker = {"version": VERSION, "release": digest, **(details or {})}
-        write(self.folder(digest) / _MARKER, json.dumps(marker, indent=2) + "\n")
+        # Programs of the release ran in its folder: nothing there is written through.
+        self._tree(digest).write_text(_MARKER, json.dumps(marker, indent=2) + "\n")
+        os.sync()
 
     def details(self, digest: str) -> Mapping[str, object]:
         """Return what the marker of a release says; nothing where there is none that can be read."""
         try:
-            marker = json.loads((self.folder(digest) / _MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return self._tree(digest).read_json(_MARKER, _DETAILS, max_bytes=1 << 20)
+        except OSError:
             return {}
-        return marker if isinstance(marker, dict) else {}
 
     def touch(self, digest: str) -> None:
         """Make a release the newest."""
-        os.utime(self.folder(digest) / _MARKER)
+        os.utime(self.folder(digest) / _MARKER, follow_symlinks=False)
 
     def clear(self, digest: str) -> Path:
         """Return an empty folder for a release."""
@@ -151,7 +154,7 @@ class ReleaseStore:
     def releases(self) -> list[str]:
         """Return the complete releases, newest first."""
         complete = [path.name for path in self._folders() if self.is_complete(path.name)]
-        return sorted(complete, key=lambda name: (self.folder(name) / _MARKER).stat().st_mtime_ns, reverse=True)
+        return sorted(complete, key=lambda name: (self.folder(name) / _MARKER).lstat().st_mtime_ns, reverse=True)
 
     def prune(self, keep: int, needed: Collection[str | None]) -> None:
         """Delete all but the newest ``keep`` releases and those ``needed``, and all incomplete ones."""
@@ -159,6 +162,9 @@ class ReleaseStore:
         for path in self._folders():
             if path.name not in kept:
                 self.remove(path.name)
+
+    def _tree(self, digest: str) -> ForeignTree:
+        return ForeignTree(self.folder(digest))
 
     def _folders(self) -> list[Path]:
         releases = self.base / _RELEASES

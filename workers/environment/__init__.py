@@ -24,7 +24,7 @@ from workers.environment.pruning import prune, size
 __all__ = ["VirtualEnvironment", "prepare_environment", "prune"]
 
 #: Part of every key: change it when an environment would be made differently.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prepare_environment(
         component: Says which Python, extras and dependency groups. Of the latter, those that do not install are left
             out, with a warning.
         sandbox: Where everything runs that the component's build brings along.
-        cache: The host's cache folder; environments are in ``environments``, uv's cache is in ``uv``.
+        cache: The host's cache folder; environments are in ``environments``.
         progress: Told what is being done, and what is left out.
 
     Raises:
@@ -72,7 +72,7 @@ def prepare_environment(
     with FileLock(home.with_suffix(".lock")):
         cached = ready.is_file()
         if not cached:
-            warnings = build(recipe, home, sandbox=sandbox, uv_cache=cache / "uv", progress=progress)
+            warnings = build(recipe, home, sandbox=sandbox, cache=cache, progress=progress)
             _write(ready, {"bytes": size(home), "warnings": warnings})
         os.utime(ready)  # how recently it was used
         told = tuple(json.loads(ready.read_text())["warnings"])

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
+from tta_tasks.errors import EnvironmentFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component
 from tta_tasks.protocols import Sandbox
-from workers.environment.declaration import Declaration
-from workers.environment.installer import Installer, decisive
+from workers.environment.declaration import Declaration, Optional, folder_of, tree_of
+from workers.environment.installer import DEPENDENCIES_FAILED, decisive
 from workers.environment.interpreters import Interpreter
+from workers.environment.requirements import Wanted
+from workers.environment.wheel import Wheel
+from workers.environment.workshop import VERSIONED, Lock, Project, Workshop, needs, workshop
 
 #: What we need beside the component's dependencies.
 TOOLS = ("pytest", "coverage>=7.10", "hypothesis")
 KEEP_BUILT = Path(__file__).with_name("keep_built.py")
-#: Snapshots have no history to read a version from: this is how the usual build tools are told one.
-VERSIONED = dict.fromkeys(
-    (
-        "SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "PBR_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS",
-        "UV_DYNAMIC_VERSIONING_BYPASS",
-    ),
-    "0.0.0",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class Recipe:
     interpreter: Interpreter
 
 
-def build(
-    recipe: Recipe, home: Path, *, sandbox: Sandbox, uv_cache: Path, progress: Callable[[str], None]
-) -> list[str]:
+def build(recipe: Recipe, home: Path, *, sandbox: Sandbox, cache: Path, progress: Callable[[str], None]) -> list[str]:
     """Build it in ``home``; answer what had to be left out.
 
     Raises:
@@ -47,59 +44,102 @@ def build(
     """
     shutil.rmtree(home, ignore_errors=True)  # an interrupted build
     home.mkdir()
-    uv_cache.mkdir(parents=True, exist_ok=True)
-    # Builds write into the tree they build, and may need what lies beside the project.
-    source = home / "source"
-    shutil.copytree(_tree(recipe), source, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-    project = source / recipe.component.root
-    env = {} if (project / "PKG-INFO").is_file() else VERSIONED
-    readable = recipe.interpreter.readable
-    installer = Installer(sandbox=sandbox, home=home, project=project, cache=uv_cache, env=env, readable=readable)
-    progress(f"installing dependencies for Python {recipe.interpreter.version}")
-    installer.create(recipe.interpreter.path)
-    warnings = _install_dependencies(installer, recipe.declaration)
-    if recipe.declaration.installable:
-        warnings += _install_project(installer, recipe.component)
-    installer.compile()
-    shutil.rmtree(source, ignore_errors=True)
-    return warnings
+    with workshop(cache, sandbox, recipe.interpreter, progress) as shop:
+        return _Build(recipe, shop, home / "venv").run()
 
 
-def _tree(recipe: Recipe) -> Path:
-    depth = len(Path(recipe.component.root).parts)
-    return recipe.project.parents[depth - 1] if depth else recipe.project
+class _Build:
+    """One build of an environment."""
 
+    def __init__(self, recipe: Recipe, shop: Workshop, venv: Path) -> None:
+        self._declaration, self._component, self._shop, self._venv = recipe.declaration, recipe.component, shop, venv
+        self._version = recipe.interpreter.version
+        # Builds write into the tree they build, and may need what lies beside the project.
+        self._tree = shop.copy(tree_of(recipe.project, recipe.component))
+        self._warnings = list(recipe.declaration.notes)
 
-def _install_dependencies(installer: Installer, declaration: Declaration) -> list[str]:
-    """Everything at once where that works, else without the optional parts that do not fit."""
-    chosen = (*TOOLS, *declaration.required)
-    everything = (*chosen, *(word for words in declaration.optional for word in words))
-    whole = installer.install(*everything)
-    if not declaration.optional:
-        installer.require(whole)
-    if whole.ok:
-        return []
-    installer.require(installer.install(*chosen))
-    warnings = []
-    for words in declaration.optional:
-        done = installer.install(*chosen, *words)
+    def run(self) -> list[str]:
+        wheel = self._own_wheel() if self._declaration.installable else None
+        self._shop.progress(f"installing dependencies for Python {self._version}")
+        self._shop.make(self._venv, self._choose(wheel))
+        if wheel is not None:
+            self._install(wheel)
+        self._shop.installer.compile(self._venv)
+        return self._warnings
+
+    def _own_wheel(self) -> Wheel | None:
+        """The component's wheel: for its metadata, and what is built of it."""
+        folder = folder_of(self._component)
+        project = Project(self._tree, folder)
+        released = ForeignTree(self._tree).is_file(f"{folder}/PKG-INFO" if folder else "PKG-INFO")
+        try:
+            return self._shop.build(project, env={} if released else VERSIONED)
+        except EnvironmentFailed as error:
+            if self._declaration.dynamic:
+                raise EnvironmentFailed(
+                    f"The component's dependencies are told by its build, which fails: {error.message}",
+                    error.hint or "Correct it in the component's repository.",
+                ) from error
+            self._warn_metadata(error.message)
+            return None
+
+    def _choose(self, wheel: Wheel | None) -> Lock:
+        """Everything at once where that works, else without the optional parts that do not fit."""
+        required = [*(Wanted(Requirement(tool)) for tool in TOOLS), *self._declaration.required]
+        if self._declaration.dynamic and wheel is not None:
+            required += needs(wheel, self._shop.interpreter)
+        parts = [(each, self._wanted(each, wheel)) for each in self._declaration.optional]
+        if all(not each.fault for each, _ in parts):
+            try:
+                return self._resolve([*required, *(wanted for _, words in parts for wanted in words)])
+            except EnvironmentFailed:
+                if not parts:
+                    raise
+        lock = self._resolve(required)
+        for part, words in parts:
+            why = part.fault
+            try:
+                if not why:
+                    lock = self._resolve([*required, *words])
+                    required += words
+            except EnvironmentFailed as error:
+                why = error.message
+            if why:
+                self._warnings.append(f"left out {part.label}, which does not install: {_in_a_line(why)}")
+        return lock
+
+    def _wanted(self, part: Optional, wheel: Wheel | None) -> Sequence[Wanted]:
+        if part.extra and wheel is not None:
+            return needs(wheel, self._shop.interpreter, [part.extra])
+        return part.wanted
+
+    def _resolve(self, wanted: Sequence[Wanted]) -> Lock:
+        declared = self._declaration
+        return self._shop.resolve(
+            wanted,
+            tree=self._tree,
+            constraints=declared.constraints,
+            overrides=declared.overrides,
+            prerelease=declared.prerelease,
+        )
+
+    def _install(self, wheel: Wheel) -> None:
+        """Install the component's metadata and what is built of it; its modules come from the tree."""
+        path = self._shop.folder / wheel.filename
+        path.write_bytes(wheel.content)
+        done = self._shop.installer.add(self._venv, [path])
         if done.ok:
-            chosen = (*chosen, *words)
-        else:
-            warnings.append(f"left out {words[-1]}, which does not install: {_in_a_line(done.stderr)}")
-    return warnings
+            project = self._tree / self._component.root
+            roots = dict.fromkeys((project, project / self._component.import_root))
+            readable = [KEEP_BUILT, self._tree]
+            done = self._shop.installer.run(self._venv, "-I", KEEP_BUILT, wheel.name, *roots, readable=readable)
+        if not done.ok:
+            self._warn_metadata(decisive(done.stderr))
 
-
-def _install_project(installer: Installer, component: Component) -> list[str]:
-    """The component's metadata and what is built of it; its modules come from the tree."""
-    done = installer.install("--no-deps", ".")
-    if done.ok:
-        roots = dict.fromkeys((installer.project, installer.project / component.import_root))
-        done = installer.run("-I", KEEP_BUILT, installer.project, *roots)
-    if done.ok:
-        return []
-    return [f"{component.name} itself does not build, so its metadata is missing: {_in_a_line(done.stderr)}"]
+    def _warn_metadata(self, why: str) -> None:
+        name = self._component.name
+        self._warnings.append(f"{name} itself does not build, so its metadata is missing: {_in_a_line(why)}")
 
 
 def _in_a_line(message: str) -> str:
-    return " ".join(decisive(message).split())
+    return " ".join(message.removeprefix(DEPENDENCIES_FAILED).split())

@@ -1,6 +1,6 @@
 """Leaves of an installed project only what its tree has not: metadata, extension modules and generated files.
 
-Run as a script by the environment's own interpreter, in the sandbox: ``python -I keep_built.py PROJECT ROOT...``. The
+Run as a script by the environment's own interpreter, in the sandbox: ``python -I keep_built.py NAME ROOT...``. The
 tree's own files come by ``PYTHONPATH``; were they here as well, a module that was removed would still be found.
 Works with every Python that pytest works with, and with the standard library only.
 """
@@ -8,12 +8,10 @@ Works with every Python that pytest works with, and with the standard library on
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import sys
 import sysconfig
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 SITE = Path(sysconfig.get_paths()["purelib"])
 #: Where what is kept goes: a folder that is not on the path itself, or its parts of packages would hide the tree's.
@@ -41,9 +39,9 @@ sys.meta_path.append(BuiltFinder)
 '''
 
 
-def main(project: Path, roots: list[Path]) -> None:
-    """Sort the files of the distribution that was installed from ``project``."""
-    distribution = _installed_from(project)
+def main(name: str, roots: list[Path]) -> None:
+    """Sort the files of the distribution of that name."""
+    distribution = next(iter(importlib.metadata.distributions(name=name, path=[str(SITE)])), None)
     if distribution is None or _needed(distribution):
         return
     files = distribution.files or ()  # read once: from Python 3.12 on it leaves out what is no longer there
@@ -62,14 +60,6 @@ def main(project: Path, roots: list[Path]) -> None:
     if KEPT.is_dir():
         (SITE / "_tta_built_finder.py").write_text(FINDER, encoding="utf-8")
         (SITE / "_tta_built.pth").write_text("import _tta_built_finder\n", encoding="utf-8")
-
-
-def _installed_from(project: Path) -> importlib.metadata.Distribution | None:
-    for distribution in importlib.metadata.distributions(path=[str(SITE)]):
-        url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
-        if url and Path(unquote(urlparse(url).path)).resolve() == project.resolve():
-            return distribution
-    return None
 
 
 def _needed(distribution: importlib.metadata.Distribution) -> bool:
@@ -99,4 +89,4 @@ def _remove_empty(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(root) for root in sys.argv[2:]])
+    main(sys.argv[1], [Path(root) for root in sys.argv[2:]])

@@ -15,6 +15,8 @@ from uv import find_uv_bin
 
 #: Seconds for uv to empty its cache.
 CLEANING_S = 120.0
+#: Wheels kept that were built from archives, and seconds after which no workshop is still in use.
+MAX_BUILT, WORKSHOP_S = 500, 24 * 3600.0
 
 
 def prune(cache: Path, max_bytes: int, *, idle_s: float = 2 * 3600) -> int:
@@ -40,12 +42,24 @@ def prune(cache: Path, max_bytes: int, *, idle_s: float = 2 * 3600) -> int:
             shutil.rmtree(ready.with_suffix(""), ignore_errors=True)
             removed += 1
             del sizes[ready]
+    for built in _by_age(cache / "built")[:-MAX_BUILT]:
+        shutil.rmtree(built, ignore_errors=True)
+    for left in _by_age(cache / "workshops"):
+        if left.stat().st_mtime < time.time() - WORKSHOP_S:
+            shutil.rmtree(left, ignore_errors=True)
     if size(cache / "uv") > max_bytes:
         # uv waits for those that use it.
         command = [find_uv_bin(), "cache", "clean", "--quiet", "--cache-dir", str(cache / "uv")]
         with suppress(subprocess.TimeoutExpired):  # they are at it still; the next build tries again
             subprocess.run(command, check=False, capture_output=True, timeout=CLEANING_S)
     return removed
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """What a folder of ours holds, the oldest first."""
+    with suppress(FileNotFoundError):  # another process removes, too
+        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    return []
 
 
 def size(folder: Path) -> int:

@@ -13,8 +13,9 @@ from filelock import FileLock
 from tta_tasks.errors import EnvironmentFailed, UnknownEngine
 from tta_tasks.models import Check
 from tta_tasks.settings import settings
-from workers.environment.installer import LIMITS, Installer, decisive
+from workers.environment.installer import DEPENDENCIES_FAILED
 from workers.environment.interpreters import Interpreter, find_interpreter
+from workers.environment.workshop import workshop
 from workers.sandbox import detect_sandbox
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -22,7 +23,9 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PYTHON = ">=3.12,<3.14"
 #: Of the pinned packages.
 VERSION = next(
-    line.partition("==")[2] for line in REQUIREMENTS.read_text().splitlines() if line.startswith("openhands-sdk==")
+    line.split()[0].partition("==")[2]
+    for line in REQUIREMENTS.read_text().splitlines()
+    if line.startswith("openhands-sdk==")
 )
 NAME = "openhands"
 #: Imports what a runner needs. Without the variable litellm asks the network for prices, and crashes where there is
@@ -95,32 +98,22 @@ def _interpreter() -> Interpreter:
 
 def _build(home: Path, interpreter: Interpreter, progress: Callable[[str], None]) -> Path:
     shutil.rmtree(home, ignore_errors=True)  # an interrupted installation
-    uv_cache = settings().cache / "uv"
-    for folder in (home, uv_cache):
-        folder.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True)
     progress(f"installing OpenHands {VERSION} for Python {interpreter.version}")
-    installer = Installer(
-        sandbox=detect_sandbox(),
-        home=home,
-        project=REQUIREMENTS.parent,
-        cache=uv_cache,
-        env={},
-        readable=interpreter.readable,
-    )
-    installer.create(interpreter.path)
-    done = installer.install("--no-deps", "--compile-bytecode", "--requirement", REQUIREMENTS.name)
-    if done.stopped:
-        raise EnvironmentFailed(f"Installing OpenHands took longer than {LIMITS.wall_s:.0f} s.")
-    if not done.ok:
-        raise EnvironmentFailed(
-            f"OpenHands does not install: {decisive(done.stderr)}",
-            "Name the index this host should use (UV_DEFAULT_INDEX), and see that there is room on the disk.",
-        )
-    progress("trying it")
-    probe = installer.run("-I", "-c", PROBE)
+    with workshop(settings().cache, detect_sandbox(), interpreter) as shop:
+        try:
+            python = shop.installer.make(home / "venv", REQUIREMENTS.read_text(encoding="utf-8"))
+        except EnvironmentFailed as error:
+            raise EnvironmentFailed(
+                f"OpenHands does not install: {error.message.removeprefix(DEPENDENCIES_FAILED)}",
+                "Name the index this host should use (UV_DEFAULT_INDEX), and see that there is room on the disk.",
+            ) from error
+        shop.installer.compile(home / "venv")
+        progress("trying it")
+        probe = shop.installer.run(home / "venv", "-I", "-c", PROBE)
     if not probe.ok:
         raise EnvironmentFailed(f"OpenHands is installed, but does not start: {probe.stderr[-500:]}")
-    return installer.python
+    return python
 
 
 def _home() -> Path:

@@ -1,0 +1,1 @@
+"""Programs that run in the sandbox, each by an interpreter that has nothing of ours."""
