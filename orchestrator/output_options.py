@@ -24,9 +24,14 @@ def check(output_options: OutputOptions) -> None:
     """See before the work begins that its results can be left as the options ask.
 
     Raises:
-        UsageError: ``--branch`` outside a git repository, or a branch of that name exists.
+        UsageError: ``--branch`` outside a git repository, or a branch of that name exists; ``--output`` is no folder.
     """
     if output_options.branch is not None:
         patches.check_branch(output_options.repository, output_options.branch)
-    if output_options.folder is not None and output_options.folder.exists() and not output_options.folder.is_dir():
-        raise UsageError(f"{output_options.folder} is not a folder.", "Name another one with --output.")
+    folder = output_options.folder
+    if folder is not None and folder.is_symlink():
+        raise UsageError(
+            f"{folder} is a link to {folder.readlink()}.", "Name that folder, or another one, with --output."
+        )
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.", "Name another one with --output.")

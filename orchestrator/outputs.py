@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.output_options import OutputOptions
 from orchestrator.report import Report, build_report, write_reports
 from tta_tasks import patches
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import CollectionResult, RunRecord, Status
 from tta_tasks.protocols import ArtifactStore
 from tta_tasks.settings import settings
@@ -51,7 +52,7 @@ def write(record: RunRecord, store: ArtifactStore, output_options: OutputOptions
             if digest is not None:
                 data = store.get(digest)
                 paths[name] = folder / name
-                (folder / name).write_bytes(data)
+                ForeignTree(folder).write_bytes(name, data)
                 found.append((data, message))
         if result.status is Status.COMPLETED and found:
             paths.update(_leave(found, record, output_options))
@@ -70,8 +71,8 @@ def _leave(found: list[tuple[bytes, str]], record: RunRecord, output_options: Ou
 
 
 def _folder(run_id: str) -> Path:
-    runs = settings().state_dir / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
+    runs = settings().state / "runs"
+    runs.mkdir(exist_ok=True)
     earlier = sorted((path for path in runs.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in earlier[: -settings().max_runs + 1] if settings().max_runs > 1 else earlier:
         shutil.rmtree(path, ignore_errors=True)

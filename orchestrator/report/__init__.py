@@ -7,6 +7,7 @@ from typing import Final
 
 from orchestrator.report.build import build_report
 from orchestrator.report.model import Report
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import RunRecord
 
 __all__ = ["FORMS", "Report", "build_report", "write_reports"]
@@ -43,6 +44,7 @@ def write_reports(report: Report, record: RunRecord, folder: Path) -> dict[str, 
         "record": record.model_dump_json(indent=2) + "\n",
     }
     folder.mkdir(parents=True, exist_ok=True)
+    written = ForeignTree(folder)  # a repository may have put links there
     for form, name in FORMS.items():
-        (folder / name).write_text(texts[form], encoding="utf-8")
+        written.write_text(name, texts[form])
     return {form: folder / name for form, name in FORMS.items()}

@@ -14,12 +14,14 @@ import pytest
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
+from orchestrator.output_options import OutputOptions, check
 from orchestrator.report import Report, build_report, write_reports
 from orchestrator.report.html import to_html
 from orchestrator.report.junit import to_junit
 from orchestrator.report.markdown import to_markdown
 from orchestrator.report.wording import change, percent, seconds
 from orchestrator.timeline import Span, floor_s, measured_s, slots_of, spans_of
+from tta_tasks.errors import UsageError
 from tta_tasks.models import CollectionResult, GateOutcome, Mode, RunRecord, Stage, Status
 
 MakeRun = Callable[..., RunRecord]
@@ -367,3 +369,18 @@ def test_what_did_not_change_is_one_figure(before: float | None, after: float | 
 def test_durations_are_said_for_people(value: float | None, said: str) -> None:
     """The unit fits the length."""
     assert seconds(value) == said
+
+
+def test_reports_replace_links(make_run: MakeRun, tmp_path: Path) -> None:
+    """A repository that has links where reports go has nothing written through them."""
+    (tmp_path / "canary").write_text("mine")
+    (tmp_path / "out").mkdir()
+    for name in ("report.html", "report.json", "record.json"):
+        (tmp_path / "out" / name).symlink_to(tmp_path / "canary")
+    record = make_run()
+    files = write_reports(build_report(record), record, tmp_path / "out")
+    assert (tmp_path / "canary").read_text() == "mine"
+    assert not any(path.is_symlink() for path in files.values())
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"is a link to .*--output"):
+        check(OutputOptions(repository=tmp_path, folder=tmp_path / "link"))
