@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tta_tasks import certificates, stack
+from tta_tasks import certificates, folders, stack
 from tta_tasks.errors import SettingsError
 from tta_tasks.secretfiles import SecretFiles
 
@@ -242,23 +242,46 @@ class Settings(BaseSettings):
 
     @property
     def cache(self) -> Path:
-        """``cache_dir``, absolute."""
-        return self.cache_dir.expanduser().absolute()
+        """``cache_dir``, absolute; made where it is missing.
+
+        Raises:
+            SettingsError: It cannot be, or there is a folder that we did not make.
+        """
+        return folders.made(self.cache_dir, folders.CACHE)
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """This process's settings, completed by the local stack where there is one and no broker is named.
+    @property
+    def state(self) -> Path:
+        """``state_dir``, absolute; made where it is missing.
+
+        Raises:
+            SettingsError: It cannot be, or there is a folder that we did not make.
+        """
+        return folders.made(self.state_dir, folders.STATE)
+
 
     Raises:
         SettingsError: A variable does not parse, or contradicts another.
     """
     try:
-        read = Settings()
-        if not read.broker and (local := stack.find(read.state_dir)) is not None:
-            return read.model_copy(update={"broker_url": SecretStr(local.broker_url)})
-        return read  # noqa: TRY300 - the exception is of reading
+        return Settings()
     except ValidationError as error:
+    Raises:
+        SettingsError: A variable does not parse, or contradicts another; or there is a state folder that we did not
+            make.
+    """
+    found = read()
+    if not found.broker and (local := stack.find(found.state_dir)) is not None:
+        return found.model_copy(update={"broker_url": SecretStr(local.broker_url)})
+    return found
+
+
+def read() -> Settings:
+    """What the environment says, and nothing else.
+
         problems = "; ".join(
             f"TTA_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" if item["loc"] else item["msg"]
             for item in error.errors(include_input=False, include_url=False)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tta_tasks import folders
+
 FILE = "stack.json"
 #: Held by the supervisor as long as it lives. (Its process id would not tell: it may be another's by now.)
 LOCK = "supervisor.lock"
@@ -36,13 +38,20 @@ class Stack:
 
 
 def find(state_dir: Path) -> Stack | None:
-    """The stack whose supervisor lives in ``state_dir``, or ``None``."""
+    """The stack whose supervisor lives in the folder that ``TTA_STATE_DIR`` names, or ``None``.
+
+    Raises:
+        SettingsError: We did not make that folder.
+    """
+    if (state := folders.found(state_dir, folders.STATE)) is None:
+        return None
     try:
-        with (state_dir / LOCK).open("rb") as lock:
+        with folders.opened(state / LOCK, "rb") as lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            stored = json.loads((state_dir / FILE).read_bytes())
+            with folders.opened(state / FILE, "rb") as file:
+                stored = json.loads(file.read())
             # A supervisor of another version may tell more.
             return Stack(**{field.name: stored[field.name] for field in fields(Stack)})
     except OSError:
@@ -51,22 +60,22 @@ def find(state_dir: Path) -> Stack | None:
 
 
 @contextlib.contextmanager
-def supervised(state_dir: Path) -> Iterator[None]:
-    """Be the supervisor of ``state_dir`` for the length of the block; waits for the one before to be gone."""
-    with (state_dir / LOCK).open("ab") as lock:
+def supervised(state: Path) -> Iterator[None]:
+    """Be the supervisor of a state folder of ours for the length of the block; waits for the one before to be gone."""
+    with folders.opened(state / LOCK, "ab") as lock:
         fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
-        (state_dir / FILE).unlink(missing_ok=True)  # of one that was killed
+        (state / FILE).unlink(missing_ok=True)  # of one that was killed
         yield
 
 
-def write(state_dir: Path, stack: Stack) -> None:
-    """Publish ``stack``, whole or not at all."""
-    temporary = state_dir / f"{FILE}.{os.getpid()}"
-    temporary.touch(mode=0o600)
-    temporary.write_text(json.dumps(asdict(stack)), encoding="utf-8")
-    temporary.replace(state_dir / FILE)
+def write(state: Path, stack: Stack) -> None:
+    """Publish ``stack`` in a state folder of ours, whole or not at all; for its supervisor."""
+    temporary = state / f"{FILE}.{os.getpid()}"
+    with folders.opened(temporary, "wb") as file:
+        file.write(json.dumps(asdict(stack)).encode())
+    temporary.replace(state / FILE)
 
 
-def remove(state_dir: Path) -> None:
-    """Withdraw the stack of ``state_dir``; for its supervisor."""
-    (state_dir / FILE).unlink(missing_ok=True)
+def remove(state: Path) -> None:
+    """Withdraw the stack of a state folder of ours; for its supervisor."""
+    (state / FILE).unlink(missing_ok=True)

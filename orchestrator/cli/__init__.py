@@ -25,7 +25,7 @@ COMMANDS = {
     **dict.fromkeys(("releases", "rollback"), "releases"),
     **dict.fromkeys(("up", "down"), "stack"),
     **dict.fromkeys(("worker", "health"), "worker"),
-    **{name: name for name in ("doctor", "engines", "cache", "serve", "top", "flower", "metrics")},
+    **{name: name for name in ("adopt", "doctor", "engines", "cache", "serve", "top", "flower", "metrics")},
 }
 
 

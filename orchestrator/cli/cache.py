@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tta_tasks import folders
 from tta_tasks.cache import ResultCache
 from tta_tasks.errors import SettingsError
 from tta_tasks.fleet import Fleet
@@ -32,7 +33,8 @@ def show(as_json: bool) -> None:  # noqa: FBT001
     kept = ResultCache(chosen).usage()
     counted = Fleet(Ledger.connect(chosen), chosen).look().counters
     hits, ended = _sum(counted, "cached"), _sum(counted, "ended")
-    host = {name: _bytes(chosen.cache / name) for name in FOLDERS if (chosen.cache / name).is_dir()}
+    kept_here = folders.found(chosen.cache_dir, folders.CACHE)
+    host = {name: _bytes(kept_here / name) for name in FOLDERS if (kept_here / name).is_dir()} if kept_here else {}
     if as_json:
         facts = {"results": kept.results, "result_bytes": kept.size, "max_results": chosen.max_cached_results}
         facts |= {"hits": int(hits), "tasks": int(ended), "evicted": int(counted.get("evicted:results", 0))}
@@ -43,7 +45,7 @@ def show(as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"  answered   {hits:,.0f} of {ended:,.0f} tasks that ended{share}")
     results, artifacts = (counted.get(f"evicted:{kind}", 0) for kind in ("results", "artifacts"))
     click.echo(f"  made room  {results:,.0f} results and {artifacts:,.0f} artifacts were removed")
-    click.echo(f"this host    {chosen.cache}")
+    click.echo(f"this host    {chosen.cache_dir.expanduser().absolute()}")
     for name, size in host.items():
         click.echo(f"  {name:<13}{_human(size)}")
 

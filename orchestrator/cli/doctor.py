@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli import faults
 from orchestrator.local.broker import find_server
-from tta_tasks import plugins, publishing, queues, stack
+from tta_tasks import folders, plugins, publishing, queues, stack
 from tta_tasks.celery import app
 from tta_tasks.connection import without_password
 from tta_tasks.errors import TtaError
@@ -40,7 +40,13 @@ def doctor() -> None:
 
 def _settings() -> Iterator[Check]:
     chosen = settings()
-    yield Check(name="settings", ok=True, detail=f"state in {chosen.state_dir.absolute()}, caches in {chosen.cache}")
+    try:
+        folders.found(chosen.cache_dir, folders.CACHE)
+    except TtaError as error:
+        yield Check(name="settings", ok=False, detail=str(error))
+        return
+    state, cache = (folder.expanduser().absolute() for folder in (chosen.state_dir, chosen.cache_dir))
+    yield Check(name="settings", ok=True, detail=f"state in {state}, caches in {cache}")
 
 
 def _broker() -> Iterator[Check]:

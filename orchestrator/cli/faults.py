@@ -30,9 +30,9 @@ class Group(click.Group):
         """Run the chosen command."""
         try:
             if not {*ctx.help_option_names} & {*ctx.args}:
-                from tta_tasks.settings import settings  # noqa: PLC0415 - may be interrupted, too
+                from tta_tasks.settings import read  # noqa: PLC0415 - may be interrupted, too
 
-                settings()  # a wrong variable is told here, in our words and without its value
+                read()  # a wrong variable is told here, in our words and without its value
             return super().invoke(ctx)
         except TtaError as error:
             say(error.message, error.hint)

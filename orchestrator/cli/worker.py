@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from tta_tasks import canary, publishing
+from tta_tasks import canary, folders, publishing
 from tta_tasks.connection import connect, refusal, translated
 from tta_tasks.errors import BrokerUnavailable, SettingsError, TransientError
 from tta_tasks.fleet import Fleet, FleetState
@@ -41,8 +41,8 @@ def worker(queues: tuple[str, ...], slots: int, events: bool, log_level: str) ->
     chosen = [name for name in BY_URGENCY if "all" in queues or name in queues]
     # A name of its own, also where replicas share a host's name.
     node = f"{'all' if 'all' in queues else '-'.join(queues)}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
-    _node_file().parent.mkdir(parents=True, exist_ok=True)
-    _node_file().write_text(node, encoding="utf-8")
+    with folders.opened(_node_file(), "wb") as file:
+        file.write(node.encode())
     argv = [
         *(sys.executable, "-P", "-m", "workers", "--hostname", node, "--queues", ",".join(chosen)),
         *("--concurrency", str(slots), "--loglevel", log_level, *(["--task-events"] if events else [])),
@@ -114,7 +114,8 @@ def _may_take(chosen: Settings) -> None:
 def _missing(queue: str, state: FleetState) -> str:
     """The name of this host's worker, where it is not heard of on ``queue``."""
     try:
-        name = _node_file().read_text(encoding="utf-8")
+        with folders.opened(_node_file(), "rb") as file:
+            name = file.read().decode(errors="replace")
     except FileNotFoundError:
         return "(none was started here)"
     on_queue = next(found for found in state.queues if found.name == queue).workers
@@ -122,4 +123,4 @@ def _missing(queue: str, state: FleetState) -> str:
 
 
 def _node_file() -> Path:
-    return settings().state_dir / "node"
+    return settings().state / "node"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tta_tasks import folders
+
 #: A log above this is begun anew when its process is started again; the previous one is kept beside it.
 LOG_BYTES = 8 << 20
 
@@ -31,7 +33,7 @@ class Child:
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".1.log"))
         tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with log.open("ab") as output:
+        with folders.opened(log, "ab") as output:
             process = subprocess.Popen(
                 [*tether, *argv],
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
@@ -66,8 +68,8 @@ class Child:
 def tail(log: Path, lines: int = 12) -> str:
     """The last lines of a log, or an empty string."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+        with folders.opened(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""

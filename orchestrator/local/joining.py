@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.local.children import tail
 from orchestrator.local.supervisor import FAILURE, TARGETS, USERS
-from tta_tasks import extras, stack
+from tta_tasks import extras, folders, stack
 from tta_tasks.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from tta_tasks.stack import Stack
 
@@ -72,15 +72,14 @@ def prepare(state: Path) -> None:
     """Make the state folder, invisible to git, with targets to deploy to.
 
     Raises:
-        SettingsError: It cannot be written.
+        SettingsError: It cannot be written, or there is one that we did not make.
         StoreUnavailable: There is hardly any room.
     """
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (state / ".gitignore").write_text("*\n", encoding="utf-8")
-        if not (state / TARGETS).exists():
-            path = str((state / "deployments").absolute()).replace("\\", "\\\\").replace('"', '\\"')
-            (state / TARGETS).write_text(_TARGETS.format(path=f'"{path}"'), encoding="utf-8")
+    state = folders.made(state, folders.STATE)
+        for name, text in ((".gitignore", "*\n"), (TARGETS, _targets(state))):
+            with contextlib.suppress(FileExistsError), folders.opened(state / name, "xb") as file:
+                file.write(text.encode())
     except OSError as error:
         raise SettingsError(
             f"The state folder {state} cannot be written: {error.strerror}.",
@@ -92,13 +91,18 @@ def prepare(state: Path) -> None:
             "Free some room, or choose another place with TTA_STATE_DIR.",
         )
 
+    return state
 
 def failure(state: Path) -> str:
     """Why the stack that was just used ended by itself, or an empty string."""
     try:
-        return (state / FAILURE).read_text(encoding="utf-8")
+    found = folders.found(state, folders.STATE)
+        if found is not None:
+            with folders.opened(found / FAILURE, "rb") as file:
+                return file.read().decode(errors="replace")
     except OSError:
-        return ""
+        pass
+    return ""
 
 
 def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:

@@ -24,7 +24,7 @@ from types import FrameType
 
 from orchestrator.local.broker import Broker
 from orchestrator.local.children import Child, tail
-from tta_tasks import stack
+from tta_tasks import folders, stack
 from tta_tasks.errors import TtaError
 
 #: Seconds between looks whether a child has ended.
@@ -51,15 +51,15 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    state: Path = options.state
+    state: Path = options.state.absolute()
     try:
         with stack.supervised(state):
             _supervise(state, Broker(state, options.port), options.slots, keep=options.keep)
     except Ended:
         return 0
     except (TtaError, OSError) as error:
-        with contextlib.suppress(OSError):
-            (state / FAILURE).write_text(str(error), encoding="utf-8")
+        with contextlib.suppress(OSError), folders.opened(state / FAILURE, "wb") as file:
+            file.write(str(error).encode())
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - its log
         return 1
     return 0
@@ -78,7 +78,7 @@ def _supervise(state: Path, broker: Broker, slots: int, *, keep: bool) -> None:
         stack.write(
             state, stack.Stack(pid=os.getpid(), broker_url=broker.url, slots=slots, kept=keep, started_at=started)
         )
-        with (state / USERS).open("ab") as users:
+        with folders.opened(state / USERS, "ab") as users:
             unused = threading.Event()
             if not keep:
                 threading.Thread(target=_await_unused, args=(users.fileno(), unused), daemon=True).start()
@@ -106,7 +106,7 @@ def _await_couriers(state: Path) -> None:
     from tta_tasks.settings import Settings  # noqa: PLC0415 - not before somebody waits for the stack
 
     until = time.monotonic() + Settings().observer_timeout_s + EVERY_S
-    with (state / stack.COURIERS).open("ab") as lock:
+    with folders.opened(state / stack.COURIERS, "ab") as lock:
         while time.monotonic() < until:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,15 +147,15 @@ class WorkerProcess:
     def start(self) -> None:
         """Start it; it takes its first task when it is ready."""
         # What a worker that was killed left there goes with the next one.
-        temporary = self._state.absolute() / "tmp"
+        temporary = self._state / "tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
         environment = {
             **os.environ,
             "TMPDIR": str(temporary),
             "TTA_BROKER_URL": self._broker.url,
-            "TTA_STATE_DIR": str(self._state.absolute()),
-            "TTA_TARGETS_FILE": os.environ.get("TTA_TARGETS_FILE") or str((self._state / TARGETS).absolute()),
+            "TTA_STATE_DIR": str(self._state),
+            "TTA_TARGETS_FILE": os.environ.get("TTA_TARGETS_FILE") or str(self._state / TARGETS),
         }
         argv = [
             *(sys.executable, "-P", "-m", "workers", "--hostname", f"local-{os.getpid()}@{socket.gethostname()}"),

@@ -15,6 +15,7 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 import redis
 
+from tta_tasks import folders
 from tta_tasks.errors import (
     ArtifactMissing,
     ArtifactTooLarge,
@@ -224,7 +225,8 @@ def test_folder_is_private_and_holds_no_uploads(tmp_path: Path) -> None:
     root = tmp_path / "new" / "artifacts"
     FsspecStore(str(root), retention_s=600, max_bytes=LIMIT).put(DATA)
     assert root.stat().st_mode & 0o777 == 0o700
-    assert [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()] == [_path(DIGEST)]
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert files == {_path(DIGEST), ".gitignore", folders.MARK}
 
 
 def test_prune_removes_only_what_is_unused(tmp_path: Path) -> None:

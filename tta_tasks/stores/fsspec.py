@@ -11,6 +11,7 @@ from uuid import uuid4
 import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
+from tta_tasks import folders
 from tta_tasks.errors import SettingsError, StoreUnavailable, TtaError
 from tta_tasks.stores import content
 from tta_tasks.stores.signing import Signer
@@ -31,7 +32,8 @@ class FsspecStore:
         signer: Signs and judges; without, neither.
 
     Raises:
-        SettingsError: ``url`` is not one, or its file system is not installed.
+        SettingsError: ``url`` is not one, or its file system is not installed. Each method raises it where ``url``
+            names a folder that we did not make.
     """
 
     def __init__(self, url: str, *, retention_s: int, max_bytes: int, signer: Signer | None = None) -> None:
@@ -85,6 +87,8 @@ class FsspecStore:
         removed = 0
         with self._translated():
             for path in self._files.find(self._root):
+                if path.rpartition("/")[0] == self._root:
+                    continue  # no artifact: our mark
                 limit = UPLOAD_S if path.endswith(".tmp") else self._retention_s
                 try:
                     if self._age(path) > limit:
@@ -103,9 +107,6 @@ class FsspecStore:
         return f"{self._root}/{name[:2]}/{name[2:]}"
 
     def _write(self, path: str, data: bytes) -> None:
-        if isinstance(self._files, LocalFileSystem):
-            # Only ours to read: a snapshot is somebody's source code.
-            Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         # Under another name first: readers see all of it or nothing.
         upload = f"{path}.{uuid4().hex}.tmp"
@@ -127,6 +128,9 @@ class FsspecStore:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
+            if isinstance(self._files, LocalFileSystem):
+                # Only ours to read: a snapshot is somebody's source code.
+                folders.make(Path(self._root), folders.ARTIFACTS)
             yield
         except TtaError:
             raise

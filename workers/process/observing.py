@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from celery import bootsteps
 
-from tta_tasks import stack
+from tta_tasks import folders, stack
 from tta_tasks.errors import TransientError
 from tta_tasks.ledger import Ledger
 from tta_tasks.settings import settings
@@ -81,9 +81,10 @@ class Observing(bootsteps.StartStopStep):
 @contextlib.contextmanager
 def _stack_lock(state_dir: Path) -> Iterator[tuple[int, ...]]:
     """What a courier inherits so that the local stack, if this is one's worker, keeps its broker up until it ends."""
-    if not (state_dir / stack.LOCK).exists():
+    state = folders.found(state_dir, folders.STATE)
+    if state is None or not (state / stack.LOCK).exists():
         yield ()
         return
-    with (state_dir / stack.COURIERS).open("ab") as lock:
+    with folders.opened(state / stack.COURIERS, "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield (lock.fileno(),)
