@@ -28,4 +28,5 @@ class QuietBackend(RedisBackend):
 
 def quiet(url: str) -> str:
     """The setting ``result_backend`` for this backend on the Redis at ``url``."""
-    return f"{__name__}:{QuietBackend.__name__}+{url}"
+    # Celery itself takes the first part of `redis+socket` for the name of the backend.
+    return f"{__name__}:{QuietBackend.__name__}+{url.removeprefix('redis+')}"

@@ -10,19 +10,27 @@ from amqp.exceptions import AccessRefused
 
 from tta_tasks import tls
 from tta_tasks.errors import StoreUnavailable
-from tta_tasks.settings import Settings, settings
+from tta_tasks.settings import SOCKET_SCHEME, Settings, settings
 
 
 def connect(chosen: Settings, url: str = "") -> redis.Redis:
     """A client of the Redis of ``chosen``, or of the one at ``url``, with a pool. Connects on first use."""
     return redis.Redis.from_url(
-        url or chosen.redis,
+        as_redis_py(url or chosen.redis),
         **tls.redis_options(chosen, url or chosen.redis),
         socket_connect_timeout=5,
         socket_timeout=30,
         health_check_interval=25,
         retry_on_timeout=True,
     )
+
+
+def as_redis_py(url: str) -> str:
+    """``url`` as redis-py writes it: Celery and Kombu have another name for a Unix socket."""
+    if not url.startswith(SOCKET_SCHEME):
+        return url
+    place, _, query = url.removeprefix(SOCKET_SCHEME).partition("?")
+    return f"unix://{place}{query and '?'}{query.replace('virtual_host=', 'db=')}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ What a *component* wants is in ``[tool.tta]`` of its own ``pyproject.toml``; wha
 from __future__ import annotations
 
 import base64
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -19,8 +20,11 @@ from tta_tasks import certificates, folders, stack
 from tta_tasks.errors import SettingsError
 from tta_tasks.secretfiles import SecretFiles
 
-REDIS_SCHEMES = ("redis", "rediss")
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
+#: A Redis at a Unix socket, as Celery writes it: ``redis+socket://:PASSWORD@/run/redis.sock?virtual_host=0``.
+SOCKET_SCHEME = "redis+socket://"
 AMQP_SCHEMES = ("amqp", "amqps")
+_SOCKET_URL = re.compile(r"redis\+socket://([^\s/?#@\[\]]*@)?/[^\s?#@;\[\]]+(\?virtual_host=\d+)?")
 #: Fewest characters of a key that signs.
 MIN_KEY = 32
 
@@ -158,6 +162,11 @@ class Settings(BaseSettings):
         scheme, separator, _ = url.get_secret_value().partition("://")
         if url.get_secret_value() and (not separator or scheme not in known):
             raise ValueError(f"a URL must begin with one of {', '.join(f'{name}://' for name in known)}")
+        if scheme == "redis+socket" and not _SOCKET_URL.fullmatch(url.get_secret_value()):
+            raise ValueError(
+                "the URL of a Unix socket is redis+socket://:PASSWORD@/PATH, percent-encoded; ?virtual_host=NUMBER may "
+                "follow"
+            )
         if "ssl_" in url.get_secret_value().partition("?")[2]:
             raise ValueError("TLS is set up with TTA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE, not in the URL")
         return url
@@ -241,6 +250,15 @@ class Settings(BaseSettings):
         return "amqp" if self.broker.startswith("amqp") else "redis"
 
     @property
+    def state(self) -> Path:
+        """``state_dir``, absolute; made where it is missing.
+
+        Raises:
+            SettingsError: It cannot be, or there is a folder that we did not make.
+        """
+        return folders.made(self.state_dir, folders.STATE)
+
+    @property
     def cache(self) -> Path:
         """``cache_dir``, absolute; made where it is missing.
 
@@ -253,22 +271,7 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """This process's settings, completed by the local stack where there is one and no broker is named.
-    @property
-    def state(self) -> Path:
-        """``state_dir``, absolute; made where it is missing.
 
-        Raises:
-            SettingsError: It cannot be, or there is a folder that we did not make.
-        """
-        return folders.made(self.state_dir, folders.STATE)
-
-
-    Raises:
-        SettingsError: A variable does not parse, or contradicts another.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
     Raises:
         SettingsError: A variable does not parse, or contradicts another; or there is a state folder that we did not
             make.
@@ -282,6 +285,12 @@ def settings() -> Settings:
 def read() -> Settings:
     """What the environment says, and nothing else.
 
+    Raises:
+        SettingsError: A variable does not parse, or contradicts another.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
         problems = "; ".join(
             f"TTA_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" if item["loc"] else item["msg"]
             for item in error.errors(include_input=False, include_url=False)

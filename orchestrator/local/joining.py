@@ -38,7 +38,7 @@ path = {path}
 
 
 @contextlib.contextmanager
-def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool = False) -> Iterator[Stack]:
+def joined(state: Path, *, slots: int | None = None, port: int | None = None, keep: bool = False) -> Iterator[Stack]:
     """Use the local stack of ``state``, starting it where none runs.
 
     It stays up at least until the end of the block, and ends soon after nobody uses it, unless it was started to be
@@ -47,17 +47,18 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
     Args:
         state: The ``.tta`` folder; made if missing.
         slots: Tasks it does at once, where it must be started; by default one a processor.
-        port: Its broker's port on the loopback, where it must be started; 0 takes a free one.
+        port: Where it must be started, the port on the loopback that its broker listens on, 0 for a free one; without,
+            it listens on a Unix socket.
         keep: Whether it stays when nobody uses it.
 
     Raises:
-        SettingsError: The folder cannot be written, or this installation has no worker.
+        SettingsError: The folder cannot be written, we did not make it, or this installation has no worker.
         BrokerUnavailable: The stack does not come up.
     """
-    prepare(state)
-    with (state / USERS).open("ab") as users:
+    state = prepare(state)
+    with folders.opened(state / USERS, "ab") as users:
         fcntl.flock(users.fileno(), fcntl.LOCK_SH)  # waits while an unused stack shuts down
-        with (state / "start.lock").open("ab") as start:
+        with folders.opened(state / "start.lock", "ab") as start:
             fcntl.flock(start.fileno(), fcntl.LOCK_EX)
             running, started = stack.find(state), None
             if running is None:
@@ -68,15 +69,15 @@ def joined(state: Path, *, slots: int | None = None, port: int = 0, keep: bool =
             started.wait(ENDED_WITHIN_S)
 
 
-def prepare(state: Path) -> None:
-    """Make the state folder, invisible to git, with targets to deploy to.
+def prepare(state: Path) -> Path:
+    """Make the state folder, invisible to git, with targets to deploy to; return it, absolute.
 
     Raises:
         SettingsError: It cannot be written, or there is one that we did not make.
         StoreUnavailable: There is hardly any room.
     """
-    try:
     state = folders.made(state, folders.STATE)
+    try:
         for name, text in ((".gitignore", "*\n"), (TARGETS, _targets(state))):
             with contextlib.suppress(FileExistsError), folders.opened(state / name, "xb") as file:
                 file.write(text.encode())
@@ -90,13 +91,13 @@ def prepare(state: Path) -> None:
             f"Only {free >> 20} MiB are free where {state} is; broker, releases and reports need more.",
             "Free some room, or choose another place with TTA_STATE_DIR.",
         )
-
     return state
+
 
 def failure(state: Path) -> str:
     """Why the stack that was just used ended by itself, or an empty string."""
-    try:
     found = folders.found(state, folders.STATE)
+    try:
         if found is not None:
             with folders.opened(found / FAILURE, "rb") as file:
                 return file.read().decode(errors="replace")
@@ -105,15 +106,20 @@ def failure(state: Path) -> str:
     return ""
 
 
-def _start(state: Path, slots: int, port: int, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:
+def _targets(state: Path) -> str:
+    path = str(state / "deployments").replace("\\", "\\\\").replace('"', '\\"')
+    return _TARGETS.format(path=f'"{path}"')
+
+
+def _start(state: Path, slots: int, port: int | None, *, keep: bool) -> tuple[Stack, subprocess.Popen[bytes]]:
     extras.require("worker", "The local stack, which is used as TTA_BROKER_URL names no fleet,")
     (state / FAILURE).unlink(missing_ok=True)
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(exist_ok=True)
     # Not from the folder it is started in (-P): that may be somebody's repository.
-    argv = [sys.executable, "-P", "-m", "orchestrator.local.supervisor", str(state.absolute())]
-    argv += ["--slots", str(slots), "--port", str(port), *(["--keep"] if keep else [])]
-    with log.open("wb") as output:
+    argv = [sys.executable, "-P", "-m", "orchestrator.local.supervisor", str(state)]
+    argv += ["--slots", str(slots), *([] if port is None else ["--port", str(port)]), *(["--keep"] if keep else [])]
+    with folders.opened(log, "wb") as output:
         # Its own session: a Ctrl-C in the terminal is for us, and the stack ends when we let go of it.
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     until = time.monotonic() + STARTED_WITHIN_S

@@ -46,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("state", type=Path)
     parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
@@ -129,8 +129,9 @@ def _await_unused(descriptor: int, unused: threading.Event) -> None:
 
 
 def _mend(broker: Broker) -> None:
-    if broker.child is not None and not broker.child.alive:
-        broker.start()  # same port, same password, same data
+    if not broker.lives:
+        broker.stop()
+        broker.start()  # same address, same password, same data
 
 
 class WorkerProcess:

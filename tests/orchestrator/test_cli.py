@@ -353,7 +353,7 @@ def test_interrupted_run_is_resumed(shell: Shell, how: signal.Signals) -> None:
 def test_kept_stack_serves_submissions(shell: Shell) -> None:
     """`tta up` stays; `tta submit` returns an id at once; watch, results, cancel and retry speak of it; `tta down`."""
     up = shell.run("up", "--slots", "1")
-    assert "export TTA_BROKER_URL=redis://:" in up.stdout
+    assert "export TTA_BROKER_URL=redis+socket://:" in up.stdout
     run_id = shell.run("submit", "ring.md", "--target", "dev", "--budget", "2").stdout.strip()
     watched = shell.run("watch", run_id)
     assert "completed  collect" in watched.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,22 +15,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from flower.utils.broker import Broker as FlowerBroker
+from kombu import Connection
 
+from orchestrator.local import broker
 from orchestrator.local.joining import failure, joined, prepare
 from tta_tasks import stack
 from tta_tasks.client import TaskClient
+from tta_tasks.connection import as_redis_py
 from tta_tasks.errors import BrokerUnavailable, SettingsError
 from tta_tasks.models import Component, Status, TestingRequest
 from tta_tasks.settings import settings
+from tta_tasks.stack import Stack
+from workers.sandbox import ProcessSandbox
 
 if TYPE_CHECKING:
     from tests.conftest import Receiver
 
 pytestmark = pytest.mark.stack
 
+TTA = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 USE = """
 import sys, time
 from pathlib import Path
+from orchestrator.local import broker
 from orchestrator.local.joining import joined
 with joined(Path(sys.argv[1]), slots=1) as running:
     print(running.pid, flush=True)
@@ -77,11 +86,11 @@ def use(state: Path) -> tuple[subprocess.Popen[str], int]:
 def test_stack_ends_with_its_user(state: Path) -> None:
     """In the block its broker answers, with a password; after it nothing runs and no file claims otherwise."""
     with joined(state, slots=1) as running:
-        client = redis.Redis.from_url(running.broker_url)
+        client = redis.Redis.from_url(as_redis_py(running.broker_url))
         assert client.ping()
         client.close()
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis.from_url(f"redis://{running.broker_url.rpartition('@')[2]}").ping()
+            redis.Redis.from_url(f"unix://{running.broker_url.rpartition('@')[2]}").ping()
         assert stack.find(state) == running
     wait_until(lambda: not processes_of(state))
     assert stack.find(state) is None
@@ -117,7 +126,7 @@ def test_two_users_share_one_stack(state: Path) -> None:
         user.kill()
         user.communicate()
         time.sleep(1.5)  # several of the supervisor's looks for users
-        client = redis.Redis.from_url(running.broker_url)
+        client = redis.Redis.from_url(as_redis_py(running.broker_url))
         assert client.ping()
         client.close()
 
@@ -125,11 +134,11 @@ def test_two_users_share_one_stack(state: Path) -> None:
 def test_what_was_accepted_survives_the_stack(state: Path) -> None:
     """The broker's data are on disk, and there again with the next stack."""
     with joined(state, slots=1) as running:
-        client = redis.Redis.from_url(running.broker_url)
+        client = redis.Redis.from_url(as_redis_py(running.broker_url))
         client.set("kept", "1")
         client.close()
     with joined(state, slots=1) as running:
-        client = redis.Redis.from_url(running.broker_url)
+        client = redis.Redis.from_url(as_redis_py(running.broker_url))
         assert client.get("kept") == b"1"
         client.close()
 
@@ -137,7 +146,7 @@ def test_what_was_accepted_survives_the_stack(state: Path) -> None:
 def test_broker_that_is_killed_comes_back(state: Path) -> None:
     """The supervisor starts a killed broker again, at the same address."""
     with joined(state, slots=1) as running:
-        client = redis.Redis.from_url(running.broker_url)
+        client = redis.Redis.from_url(as_redis_py(running.broker_url))
         broker = int(client.info("server")["process_id"])
         os.kill(broker, signal.SIGKILL)
 
@@ -214,3 +223,102 @@ def test_observers_are_notified_before_the_stack_is_gone(
         (end,) = receiver.ends()
         assert (end["task_id"], end["status"], end["error"]["type"]) == (task_id, "failed", "ArtifactMissing")
         receiver.posts.clear()
+
+
+# -- the broker's socket
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process listens over TCP, as the kernel writes them."""
+    held = {entry.readlink().name for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    return {
+        fields[1]
+        for table in ("tcp", "tcp6")
+        for fields in map(str.split, Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in held
+    }
+
+
+def socket_of(running: Stack) -> Path:
+    assert running.broker_url.startswith("redis+socket://:")
+    return Path(running.broker_url.rpartition("@")[2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_broker_listens_on_a_socket_of_this_user_only(state: Path) -> None:
+    """No port of the loopback leads to it; its folder is closed to other users, and not within the state folder."""
+    with joined(state, slots=1) as running, redis.Redis.from_url(as_redis_py(running.broker_url)) as client:
+        at = socket_of(running)
+        assert listening(client.info("server")["process_id"]) == set()
+        assert at.lstat().st_mode & 0o077 == 0
+        assert (at.parent.lstat().st_mode & 0o777, at.parent.lstat().st_uid) == (0o700, os.geteuid())
+        assert not at.is_relative_to(state.parent)
+        assert len(os.fsencode(at)) <= 100
+        at.unlink()  # as what tidies /tmp might
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_until(lambda: at.exists() and answers())
+    wait_until(lambda: not at.exists())
+
+
+@pytest.mark.parametrize(
+    "level", [level for level in ("bubblewrap", "namespaces") if not ProcessSandbox(level).missing()]
+)
+def test_a_command_in_the_sandbox_does_not_find_the_socket(state: Path, tmp_path: Path, level: str) -> None:
+    """Neither a build, which has the network, nor a test can connect to it, though it knows where it is."""
+    program = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.stdin.read())"
+    command = [sys.executable, "-c", program]
+    (tmp_path / "tree").mkdir()
+    with joined(state, slots=1) as running:
+        at = str(socket_of(running))
+        subprocess.run(command, input=at, text=True, check=True)
+        for network in (False, True):
+            done = ProcessSandbox(level).run(command, cwd=tmp_path / "tree", network=network, stdin=at)
+            assert done.returncode == 1
+            assert "FileNotFoundError" in done.stderr or "PermissionError" in done.stderr
+
+
+def test_a_port_that_is_asked_for_is_listened_on(state: Path) -> None:
+    """With a port, or 0 for a free one, the broker is on the loopback."""
+    with joined(state, slots=1, port=0) as running:
+        assert re.fullmatch(r"redis://:[\w-]+@127\.0\.0\.1:\d+/0", running.broker_url)
+        with redis.Redis.from_url(running.broker_url) as client:
+            assert client.ping()
+
+
+def test_without_a_place_for_the_socket_it_is_the_loopback(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing private can be had, nothing is shared: the broker has a port and a password."""
+    monkeypatch.setattr(broker, "_private", lambda _: False)
+    prepare(state)
+    with stack.supervised(state):
+        (state / "logs").mkdir()
+        server = broker.Broker(state)
+        server.start()
+        try:
+            assert server.url.startswith("redis://:")
+        finally:
+            server.stop()
+
+
+def test_everything_speaks_to_the_broker_over_its_socket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's own command, health, doctor and Flower find it by the state folder, and show no password."""
+    monkeypatch.setenv("TTA_STATE_DIR", str(state))
+    with joined(state, slots=1) as running:
+        password = running.broker_url.removeprefix("redis+socket://:").partition("@")[0]
+        subprocess.run([*TTA, "health", "testing", "--timeout", "60"], check=True, timeout=90)
+        doctor = subprocess.run([*TTA, "doctor"], capture_output=True, text=True, check=False, timeout=90)
+        assert f"redis+socket://{socket_of(running)} answers (local stack)" in doctor.stdout
+        ping = [sys.executable, "-P", "-m", "celery", "-A", "tta_tasks", "inspect", "ping", "--timeout", "10"]
+        pinged = subprocess.run(ping, cwd=state, capture_output=True, text=True, check=True, timeout=90)
+        assert "pong" in pinged.stdout
+        with Connection(running.broker_url) as connection:
+            assert password not in connection.as_uri()
+            shown = FlowerBroker(connection.as_uri(include_password=True), broker_options={})
+            assert asyncio.run(shown.queues(["testing"])) == [{"name": "testing", "messages": 0}]
+        assert password not in doctor.stdout + doctor.stderr + pinged.stdout
+        assert password not in "".join(path.read_text() for path in (state / "logs").iterdir())

@@ -11,6 +11,7 @@ import pytest
 
 from tta_tasks import stack
 from tta_tasks.celery import configuration
+from tta_tasks.connection import as_redis_py, without_password
 from tta_tasks.errors import SettingsError
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stack import Stack
@@ -22,6 +23,10 @@ from tta_tasks.stack import Stack
         ("TTA_RETENTION_S", "soon", "TTA_RETENTION_S"),
         ("TTA_MAX_RUNS", "0", "TTA_MAX_RUNS"),
         ("TTA_BROKER_URL", "localhost:6379", "TTA_BROKER_URL: .* must begin with one of redis://"),
+        ("TTA_BROKER_URL", "unix:///run/redis.sock", "must begin with one of .*redis\\+socket://"),
+        ("TTA_BROKER_URL", "redis+socket://run/redis.sock", "URL of a Unix socket is redis\\+socket://:PASSWORD@/PATH"),
+        ("TTA_BROKER_URL", "redis+socket:///run/redis.sock?password=x", "URL of a Unix socket is"),
+        ("TTA_RESULT_URL", "redis+socket://:a[b@/run/redis.sock", "TTA_RESULT_URL: .*URL of a Unix socket is"),
         ("TTA_BROKER_URL", "amqp://guest@127.0.0.1", "TTA_RESULT_URL must name a Redis"),
         ("TTA_RETENTION_S", "100", "longer than TTA_TASK_TIMEOUT_S"),
     ],
@@ -136,3 +141,24 @@ def test_a_webhook_that_cannot_work_is_refused_at_once(
     with pytest.raises(SettingsError, match=why) as told:
         settings()
     assert "geheim" not in "".join(traceback.format_exception(told.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "for_redis", "shown"),
+    [
+        ("redis://:geheim@127.0.0.1:7/3", "redis://:geheim@127.0.0.1:7/3", "redis://127.0.0.1:7/3"),
+        ("redis+socket:///run/a.sock", "unix:///run/a.sock", "redis+socket:///run/a.sock"),
+        ("redis+socket://:geheim@/run/a.sock", "unix://:geheim@/run/a.sock", "redis+socket:///run/a.sock"),
+        (
+            "redis+socket://u:geheim@/a%20b.sock?virtual_host=3",
+            "unix://u:geheim@/a%20b.sock?db=3",
+            "redis+socket:///a%20b.sock?virtual_host=3",
+        ),
+    ],
+)
+def test_sockets_are_named_as_each_library_names_them(url: str, for_redis: str, shown: str) -> None:
+    """One URL serves Celery, redis-py and a person."""
+    chosen = Settings.model_validate({"broker_url": url})
+    assert (chosen.transport, chosen.redis) == ("redis", url)
+    assert as_redis_py(url) == for_redis
+    assert without_password(url) == shown

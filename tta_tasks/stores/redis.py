@@ -17,7 +17,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from tta_tasks.connection import translated
+from tta_tasks.connection import as_redis_py, translated
 from tta_tasks.errors import SettingsError
 from tta_tasks.lua import Script
 from tta_tasks.stores import content
@@ -34,7 +34,7 @@ class RedisStore:
     """An :class:`~tta_tasks.protocols.ArtifactStore` in Redis or Valkey (>= 6.2).
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, which is never shown.
+        url: ``redis://``, ``rediss://`` or ``redis+socket://``; may hold a password, which is never shown.
         prefix: Put before ``artifact:<digest>``.
         retention_s: An artifact expires this long after its last use.
         max_bytes: Largest artifact; Redis itself ends at 512 MiB.
@@ -63,7 +63,7 @@ class RedisStore:
         self._place = content.without_secrets(url)
         try:
             self._redis = redis.Redis.from_url(
-                url,
+                as_redis_py(url),
                 **(tls or {}),
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
                 socket_timeout=ANSWER_TIMEOUT_S,
