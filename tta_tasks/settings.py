@@ -7,6 +7,7 @@ What a *component* wants is in ``[tool.tta]`` of its own ``pyproject.toml``; wha
 from __future__ import annotations
 
 import base64
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -118,6 +119,9 @@ class Settings(BaseSettings):
     #: repositories that are trusted, and hosts that hold nothing else.
     build_network: bool = False
 
+    #: Further files and folders that commands in the sandbox may read, as data that tests need; absolute, apart by
+    #: ``:`` as in ``PATH``.
+    sandbox_readable: str = ""
     #: Bounds of one command in the sandbox.
     sandbox_memory_bytes: int = Field(default=4 << 30, ge=64 << 20)
     suite_timeout_s: float = Field(default=600.0, gt=0)
@@ -170,6 +174,13 @@ class Settings(BaseSettings):
         if "ssl_" in url.get_secret_value().partition("?")[2]:
             raise ValueError("TLS is set up with TTA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE, not in the URL")
         return url
+
+    @field_validator("sandbox_readable")
+    @classmethod
+    def _absolute_paths(cls, paths: str) -> str:
+        if wrong := [path for path in paths.split(os.pathsep) if path and (path[0] != "/" or not path.strip("/."))]:
+            raise ValueError(f"{wrong[0]!r} is not the absolute path of a file or folder")
+        return paths
 
     @field_validator("webhook_url")
     @classmethod
@@ -257,6 +268,11 @@ class Settings(BaseSettings):
             SettingsError: It cannot be, or there is a folder that we did not make.
         """
         return folders.made(self.state_dir, folders.STATE)
+
+    @property
+    def sandbox_readable_paths(self) -> list[Path]:
+        """``sandbox_readable``, as paths."""
+        return [Path(path) for path in self.sandbox_readable.split(os.pathsep) if path]
 
     @property
     def cache(self) -> Path:

@@ -5,6 +5,7 @@ Imported by the launcher inside the sandbox, so standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -13,17 +14,13 @@ import stat
 import struct
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 1, 2, 4, 8, 4096, 16384
-AT_RECURSIVE, MOUNT_ATTR_RDONLY = 0x8000, 1
-PR_SET_CHILD_SUBREAPER, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = (
-    36,
-    24,
-    38,
-    47,
-    4,
-)
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, MNT_DETACH, RESOLVE_NO_SYMLINKS = -100, 0x1000, 0x8000, 2, 4
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # The same numbers on every architecture: these calls are younger than the unified table.
-SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 442, 444, 445, 446
+SYS_OPENAT2, SYS_MOUNT_SETATTR = 437, 442
+SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_RULE_PATH_BENEATH, LANDLOCK_RULE_NET_PORT = 1, 1, 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -31,14 +28,20 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 LANDLOCK_NEEDED = 3
 #: All rights that change something, and the one that exists since version 5 (ioctl on devices).
 LANDLOCK_WRITE, LANDLOCK_IOCTL = sum(1 << bit for bit in (1, *range(4, 15))), 1 << 15
-#: Those of them that make sense for a single file: write, truncate, ioctl.
-LANDLOCK_FILE = 1 << 1 | 1 << 14
+#: Execute, read a file, list a folder.
+LANDLOCK_READ = 1 << 0 | 1 << 2 | 1 << 3
+#: Those of all that make sense for a single file: execute, write, read, truncate, ioctl.
+LANDLOCK_FILE = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 #: Since version 4.
 LANDLOCK_CONNECT_TCP = 2
 #: Abstract sockets and signals stay inside, since version 6.
 LANDLOCK_SCOPES = 3
 #: Devices that anybody may write to.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+#: A file system that holds mount points and links alone.
+_SMALL = "size=1m,nr_inodes=8k"
+#: Files in shared memory, and terminals.
+SHARED_FILES, TERMINALS = 1 << 14, 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +55,11 @@ def _check(answer: int, what: str) -> int:
 def become_subreaper() -> None:
     """Become the parent of all descendants that lose theirs."""
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+
+
+def refuse_inspection() -> None:
+    """Let no process without privileges trace this one, read its memory, or take its descriptors."""
+    _check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "not dumpable")
 
 
 def drop_privileges() -> None:
@@ -71,71 +79,122 @@ def raise_loopback() -> None:
         fcntl.ioctl(anything, SIOCSIFFLAGS, name + struct.pack("H", flags | IFF_UP) + bytes(22))
 
 
-def restrict_view(temporary: str, hidden: list[str], mounts: list[tuple[str, str, bool]]) -> None:
-    """In a mount namespace of our own: make everything read-only but ``mounts`` that are to be written to.
+def build_view(
+    temporary: str,
+    links: list[tuple[str, str]],
+    mounts: list[tuple[str, bool]],
+    covered: list[str],
+    shared_bytes: int,
+) -> None:
+    """In a mount namespace of our own: move into a new root that holds what is named, and nothing else.
 
     Args:
         temporary: What takes the place of ``/tmp``.
-        hidden: What is covered.
-        mounts: Source, path, and whether it may be written to; outer folders first.
+        links: Symbolic links: path, target.
+        mounts: Files and folders of the host: path, and whether it may be written to.
+        covered: Paths below them that are not shown.
+        shared_bytes: Most bytes of shared memory.
     """
-    # Opened before anything is covered, so that what is below a covered folder can be put there again.
-    sources = [os.open(source, os.O_PATH) for source, _, _ in mounts]
-    own = os.open(temporary, os.O_PATH)
+    # All are opened before anything is mounted, and no link is followed: foreign code may have changed what is there
+    # since the list was made.
+    sources = {path: _open(path) for path, _ in mounts}
+    sources["/tmp"] = _open(temporary)  # noqa: S108 - private from here on
     devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES if os.path.exists(f"/dev/{name}")}  # noqa: PTH110
-    _set_read_only("/", read_only=True)
-    _bind(own, "/tmp")  # noqa: S108 - this is what makes it private
-    _set_read_only("/tmp", read_only=False)  # noqa: S108
-    below = [path for path in hidden if path.startswith("/tmp/")]  # noqa: S108 - not there any more, so far
-    for path in hidden:
-        if path not in below:
-            _cover(path, devices["null"])
-    _make_devices(devices)
-    for source, (_, path, writable) in zip(sources, mounts, strict=True):
-        _make_mount_point(source, path)
-        _bind(source, path)
-        if writable:
-            _set_read_only(path, read_only=False)
-    for path in below:
-        if os.path.exists(path):  # noqa: PTH110 - a mount has brought it back
-            _cover(path, devices["null"])
-    for descriptor in (own, *sources, *devices.values()):
+    _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,{_SMALL}")  # noqa: S108
+    os.chdir("/tmp")  # noqa: S108
+    root = os.open(".", os.O_PATH)
+    writable = {"/tmp", *(path for path, may in mounts if may)}  # noqa: S108
+    targets = dict(links)
+    sealed = ["/dev", "/"]
+    for path in sorted({*sources, *targets, *covered}, key=lambda path: path.count("/")):
+        if path in sources:
+            _bind(sources[path], _mount_point(root, path, folder=_is_folder(sources[path])))
+            _restrict(root, path, MS_NOSUID | MS_NODEV | (0 if path in writable else MS_RDONLY))
+        elif path in targets:
+            _link(root, path, targets[path])
+        elif _is_folder(point := _open(path, root)):
+            _mount("tmpfs", _name(point), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,{_SMALL}")
+            sealed.append(path)
+        else:
+            _bind(devices["null"], point)
+    kernel = os.open("/proc", os.O_PATH)
+    _bind(kernel, _mount_point(root, "/proc", folder=True))
+    _restrict(root, "/proc", MS_RDONLY)
+    _make_devices(root, devices, shared_bytes)
+    for path in sealed:
+        _restrict(root, path, MS_RDONLY, recursive=False)
+    # The old root goes below the new one, and then away.
+    _check(_libc.pivot_root(b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", MNT_DETACH), "the old root")
+    os.chdir("/")
+    for descriptor in (root, kernel, *sources.values(), *devices.values()):
         os.close(descriptor)
 
 
-def _cover(path: str, null: int) -> None:
-    if os.path.isdir(path):  # noqa: PTH112 - pathlib takes longer to import than all of this takes to run
-        _mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV)
-    else:
-        _bind(null, path)
-
-
-def _make_devices(devices: dict[str, int]) -> None:
+def _make_devices(root: int, devices: dict[str, int], shared_bytes: int) -> None:
     """A ``/dev`` with what programs need; as root, the host's would hold its disks."""
-    _mount("tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755")
+    folder = _mount_point(root, "/dev", folder=True)
+    _mount("tmpfs", _name(folder), "tmpfs", MS_NOSUID, f"mode=755,{_SMALL}")
     for name, source in devices.items():
-        _make_mount_point(source, f"/dev/{name}")
-        _bind(source, f"/dev/{name}")
-    os.mkdir("/dev/shm")  # noqa: PTH102, S108 - this is what makes it private
-    os.mkdir("/dev/pts")  # noqa: PTH102
-    _mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)  # noqa: S108
-    _mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
-    for target, path in (
+        _bind(source, _mount_point(root, f"/dev/{name}", folder=False))
+    shared, terminals = (_mount_point(root, f"/dev/{name}", folder=True) for name in ("shm", "pts"))
+    bound = f"mode=1777,size={shared_bytes},nr_inodes={SHARED_FILES}"
+    _mount("tmpfs", _name(shared), "tmpfs", MS_NOSUID | MS_NODEV, bound)
+    options = f"newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
+    _mount("devpts", _name(terminals), "devpts", MS_NOSUID | MS_NOEXEC, options)
+    for target, name in (
         ("pts/ptmx", "ptmx"),
         ("/proc/self/fd", "fd"),
-        *((f"fd/{n}", s) for n, s in enumerate(("stdin", "stdout", "stderr"))),
+        *((f"fd/{number}", stream) for number, stream in enumerate(("stdin", "stdout", "stderr"))),
     ):
-        os.symlink(target, f"/dev/{path}")  # noqa: PTH211
+        _link(root, f"/dev/{name}", target)
 
 
-def _make_mount_point(source: int, path: str) -> None:
-    """Make ``path``, where it is missing, what can carry ``source``; only possible in private folders."""
-    if os.path.exists(path):  # noqa: PTH110
-        return
-    folder = stat.S_ISDIR(os.fstat(source).st_mode)
-    os.makedirs(path if folder else os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
-    if not folder:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+def bound_segments(size: int) -> bool:
+    """Bound the System V memory of our own namespace; answer whether the kernel lets its owner (Linux 5.19)."""
+    try:
+        with open("/proc/sys/kernel/shmall", "w") as pages:  # noqa: PTH123
+            pages.write(str(size // os.sysconf("SC_PAGE_SIZE")))
+    except OSError:
+        return False
+    return True
+
+
+def _open(path: str, root: int | None = None) -> int:
+    """Descriptor of a path of the host, or of the new root, that leads through no symbolic link."""
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+    base, name = (AT_FDCWD, path) if root is None else (root, path[1:] or ".")
+    return _check(_libc.syscall(SYS_OPENAT2, base, os.fsencode(name), how, ctypes.c_size_t(len(how))), path)
+
+
+def _is_folder(descriptor: int) -> bool:
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def _name(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _mount_point(root: int, path: str, *, folder: bool) -> int:
+    """Descriptor of ``path`` in the new root, which is made where it is missing; only possible in private folders."""
+    try:
+        return _open(path, root)
+    except FileNotFoundError:
+        parent, _, name = path.rpartition("/")
+        above = _mount_point(root, parent, folder=True) if parent else os.dup(root)
+        if folder:
+            os.mkdir(name, 0o755, dir_fd=above)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o444, dir_fd=above))
+        os.close(above)
+        return _open(path, root)
+
+
+def _link(root: int, path: str, target: str) -> None:
+    above = _mount_point(root, path.rpartition("/")[0] or "/", folder=True)
+    with contextlib.suppress(FileExistsError):  # below something that is there
+        os.symlink(target, path.rpartition("/")[2], dir_fd=above)
+    os.close(above)
 
 
 def _mount(source: str, path: str, kind: str, flags: int, options: str = "") -> None:
@@ -143,14 +202,17 @@ def _mount(source: str, path: str, kind: str, flags: int, options: str = "") -> 
     _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode()), path)
 
 
-def _bind(source: int, path: str) -> None:
-    _mount(f"/proc/self/fd/{source}", path, "", MS_BIND | MS_REC)
+def _bind(source: int, point: int) -> None:
+    _mount(_name(source), _name(point), "", MS_BIND | MS_REC)
+    os.close(point)
 
 
-def _set_read_only(path: str, *, read_only: bool) -> None:
-    wanted = struct.pack("QQQQ", *((MOUNT_ATTR_RDONLY, 0) if read_only else (0, MOUNT_ATTR_RDONLY)), 0, 0)
-    answer = _libc.syscall(SYS_MOUNT_SETATTR, -1, os.fsencode(path), AT_RECURSIVE, wanted, ctypes.c_size_t(len(wanted)))
-    _check(answer, path)
+def _restrict(root: int, path: str, flags: int, *, recursive: bool = True) -> None:
+    """Set flags of what is mounted at ``path``: with the numbers of ``mount``."""
+    place, wanted = _open(path, root), struct.pack("QQQQ", flags, 0, 0, 0)
+    how = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _check(_libc.syscall(SYS_MOUNT_SETATTR, place, b"", how, wanted, ctypes.c_size_t(len(wanted))), path)
+    os.close(place)
 
 
 def landlock_version() -> int:
@@ -160,8 +222,8 @@ def landlock_version() -> int:
     )
 
 
-def restrict_reach(writable: list[str], *, network: bool) -> None:
-    """Let this process and its descendants change files below ``writable`` only, and not connect to services.
+def restrict_reach(readable: list[str], writable: list[str], *, network: bool) -> None:
+    """Let this process and its descendants open files below these paths only, and not connect to services.
 
     Asks for :func:`drop_privileges` before.
     Without a network of its own, a command must be able to connect to what it serves itself. So ephemeral ports are
@@ -170,14 +232,19 @@ def restrict_reach(writable: list[str], *, network: bool) -> None:
     version = landlock_version()
     if version < LANDLOCK_NEEDED:
         raise OSError(f"Landlock has version {version} here, {LANDLOCK_NEEDED} is needed")
-    files = LANDLOCK_WRITE | (LANDLOCK_IOCTL if version >= 5 else 0)  # noqa: PLR2004
+    files = LANDLOCK_READ | LANDLOCK_WRITE | (LANDLOCK_IOCTL if version >= 5 else 0)  # noqa: PLR2004
     connect = 0 if network or version < 4 else LANDLOCK_CONNECT_TCP  # noqa: PLR2004
     attributes = struct.pack("QQQ", files, connect, LANDLOCK_SCOPES)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     size = ctypes.c_size_t(len(attributes))
     rules = _check(_libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, size, 0), "landlock")
-    for path in (*writable, *(f"/dev/{name}" for name in (*DEVICES, "shm", "pts", "ptmx"))):
-        if os.path.exists(path):  # noqa: PTH110
-            _allow_writes(rules, path, files)
+    devices = [f"/dev/{name}" for name in (*DEVICES, "shm", "pts", "ptmx") if os.path.exists(f"/dev/{name}")]  # noqa: PTH110
+    # Of other processes' files in there, the kernel shows those without secrets alone.
+    for path in (*readable, "/proc"):
+        _allow(rules, path, LANDLOCK_READ)
+    for path in writable:
+        _allow(rules, path, files)
+    for path in devices:
+        _allow(rules, path, files, follow=True)  # a container's /dev/ptmx is a link
     for port in _ephemeral_ports() if connect else ():
         _add_rule(rules, LANDLOCK_RULE_NET_PORT, struct.pack("QQ", connect, port), "landlock")
     _check(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock")
@@ -190,10 +257,10 @@ def _ephemeral_ports() -> range:
     return range(first, last + 1)
 
 
-def _allow_writes(rules: int, path: str, rights: int) -> None:
-    beneath = os.open(path, os.O_PATH)
-    if not os.path.isdir(path):  # noqa: PTH112
-        rights &= LANDLOCK_FILE | LANDLOCK_IOCTL
+def _allow(rules: int, path: str, rights: int, *, follow: bool = False) -> None:
+    beneath = os.open(path, os.O_PATH) if follow else _open(path)
+    if not _is_folder(beneath):
+        rights &= LANDLOCK_FILE
     _add_rule(rules, LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", rights, beneath), path)
     os.close(beneath)
 

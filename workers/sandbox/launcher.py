@@ -22,6 +22,8 @@ from typing import Any
 
 #: Longest wait, in seconds, for killed processes to vanish.
 REAPING_S = 10.0
+#: How often processes are counted where the kernel does not bound them, in seconds.
+COUNT_S = 0.1
 
 
 def main() -> None:
@@ -39,20 +41,51 @@ def main() -> None:
     except OSError as error:
         _say(channel, {"error": f"the sandbox cannot be set up: {error}"})
         return
+    counted = _Bound(job["processes"]) if "processes" in job else None
     child = os.fork()
     if not child:
         _become(command, job, channel)
     _let_go_of_standard_streams()
-    if not _await_end(child, channel, wakeup) and job.get("grace_s"):
+    if not _await_end(child, channel, wakeup, counted) and job.get("grace_s") and not (counted and counted.broken):
         _ask_to_end(child, wakeup, job["grace_s"])
     if job.get("reaper"):
         _end_tree(child)
 
 
-def _await_end(child: int, channel: socket.socket, wakeup: int) -> bool:
+class _Bound:
+    """Counts a command's processes where no limit of the kernel binds them: those of root."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._before = self._everywhere()
+        self.broken = False
+
+    def check(self) -> bool:
+        """Answer whether there are too many."""
+        # One number of the whole host; only if that has grown so much does it pay to look at each.
+        if self._everywhere() - self._before > self._most:
+            self.broken = sum(map(_threads, _descendants())) > self._most
+        return self.broken
+
+    @staticmethod
+    def _everywhere() -> int:
+        with open("/proc/loadavg") as load:  # noqa: PTH123 - see _kernel
+            return int(load.read().split()[3].partition("/")[2])
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208 - see _kernel
+    except OSError:  # it has ended
+        return 0
+
+
+def _await_end(child: int, channel: socket.socket, wakeup: int, counted: _Bound | None) -> bool:
     """Wait until the command has ended, or is to be ended; answer whether it has."""
     while True:
-        ready, _, _ = select.select([channel.fileno(), wakeup], [], [])
+        ready, _, _ = select.select([channel.fileno(), wakeup], [], [], COUNT_S if counted else None)
+        if counted and counted.check():
+            return False
         if channel.fileno() in ready and not _still_there(channel):
             return False
         if wakeup in ready:
@@ -77,20 +110,34 @@ def _ask_to_end(child: int, wakeup: int, grace_s: float) -> None:
 
 def _kernel() -> Any:  # noqa: ANN401 - a module
     """The calls to Linux; where they are needed only, since ``ctypes`` takes its time to load."""
-    sys.path.append(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes its time, too
-    import kernel  # type: ignore[import-not-found]  # noqa: PLC0415 - see above
+    return _module("kernel")
 
-    return kernel
+
+def _module(name: str) -> Any:  # noqa: ANN401 - a module
+    folder = os.path.dirname(__file__)  # noqa: PTH120 - pathlib takes its time, too
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return __import__(name)
 
 
 def _confine(job: dict[str, Any]) -> None:
     """What is done once, by the launcher, for all that follows."""
+    if "group" in job:
+        os.write(job["group"], b"0")
+        os.close(job["group"])
+    if sys.platform != "linux":
+        return
+    kernel = _kernel()
+    _module("syscalls")  # its file is out of sight soon
     if "view" in job:
-        _kernel().restrict_view(**job["view"])
+        job["segments"] = kernel.bound_segments(job["view"]["shared_bytes"])
+        kernel.build_view(**job["view"])
     if job.get("loopback"):
-        _kernel().raise_loopback()
-    if job.get("reaper") and sys.platform == "linux":
-        _kernel().become_subreaper()
+        kernel.raise_loopback()
+    if job.get("reaper"):
+        kernel.become_subreaper()
+    # What it hears and answers is not the command's business.
+    kernel.refuse_inspection()
 
 
 def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> None:
@@ -102,12 +149,14 @@ def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> 
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.setsid()
         os.chdir(job["cwd"])
-        if "view" in job or "landlock" in job:
+        if sys.platform == "linux":
             _kernel().drop_privileges()
         if "landlock" in job:
             _kernel().restrict_reach(**job["landlock"])
         for name, bound in job["rlimits"].items():
             _limit(getattr(resource, name), bound)
+        if sys.platform == "linux":
+            _refuse_calls(job)
         # Said by the command-to-be itself: the first thing it does may be to end us.
         _say(channel, {"started": os.getpid()})
         os.execvpe(command[0], command, job["env"])  # noqa: S606 - no shell, on purpose
@@ -115,6 +164,15 @@ def _become(command: list[str], job: dict[str, Any], channel: socket.socket) -> 
         _say(channel, {"error": f"{getattr(error, 'strerror', None) or error}: {command[0]}"})
     finally:
         os._exit(127)
+
+
+def _refuse_calls(job: dict[str, Any]) -> None:
+    protected = {os.getppid(), *job.get("protected", ())}
+    try:
+        _module("syscalls").refuse(protected, everyone=bool(job.get("reaper")), segments=not job.get("segments", False))
+    except OSError:
+        if job["strict"]:
+            raise
 
 
 def _limit(which: int, bound: int) -> None:
@@ -168,9 +226,11 @@ def _end_tree(child: int) -> None:
         os.killpg(child, signal.SIGKILL)
     deadline = time.monotonic() + REAPING_S
     while (descendants := _descendants()) and time.monotonic() < deadline:
-        for pid in descendants:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        # Stopped before any is killed: none makes new ones meanwhile.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in descendants:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
         for _ in _reaped():
             pass
 

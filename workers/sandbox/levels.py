@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.sandbox.view import PYTHON, View, without
+
 LAUNCHER = Path(__file__).with_name("launcher.py")
-#: Our own interpreter without its virtual environment: the launcher needs the standard library only.
-PYTHON = Path(getattr(sys, "_base_executable", sys.executable))
 LAUNCH = (str(PYTHON), "-I", "-S", str(LAUNCHER), "{channel}", "--")
+BUBBLEWRAP = "bwrap"
 #: Replaced by the command's own temporary folder where it has a private view.
 PRIVATE = "/tmp"  # noqa: S108 - private
-SECRETS = (
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".netrc", ".pypirc",
-    ".git-credentials", ".npmrc",
-)  # fmt: skip
-#: Covered in a private view: sockets of services (a container engine's is as good as being root), and secrets.
-HIDDEN = ("/run", *(f"~/{name}" for name in SECRETS))
 #: Process ids the kernel does not give again once it has come to the end of them.
 RESERVED_IDS = 300
+#: Most bytes of shared memory where the command has its own, and of a file system for mount points alone.
+SHARED_BYTES, SMALL_BYTES = 1 << 30, 1 << 20
 
 
 @dataclass(frozen=True)
-class FilesystemView:
-    """What a command gets to see of the host."""
+class Confinement:
+    """What one command is confined to."""
 
     #: Its own temporary folder.
     temporary: Path
-    #: What it may write to.
-    writable: tuple[Path, ...]
-    #: What stays readable where it is below a folder that is replaced.
-    readable: tuple[Path, ...]
+    #: What it sees.
+    view: View
     #: Whether it may reach more than its own loopback.
     network: bool
     #: Processes and threads.
     processes: int
+    #: Bytes of address space of each process.
+    memory_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Most bytes of its shared memory."""
+        return min(self.memory_bytes, SHARED_BYTES)
 
 
 @dataclass(frozen=True)
@@ -51,102 +52,108 @@ class LaunchPlan:
     temporary: str
 
 
-def bubblewrap(view: FilesystemView) -> LaunchPlan:
-    """See ``MEANING``; the private view is made by bubblewrap."""
-    # --die-with-parent takes the thread that starts bubblewrap for its parent: the one that supervises, so it may.
-    argv = ["bwrap", "--die-with-parent", "--cap-drop", "ALL"]
-    argv += ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    if not view.network:
-        argv.append("--unshare-net")
-    argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    covered = {
-        path: ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)] for path in hidden()
-    }
-    for path, words in covered.items():
-        argv += [] if path.is_relative_to(PRIVATE) else words
-    argv += ["--bind", str(view.temporary), PRIVATE]
-    for source, path, writable in mounts(view):
-        argv += ["--bind" if writable else "--ro-bind", str(source), str(path)]
-    for path, words in covered.items():
-        argv += words if path.is_relative_to(PRIVATE) else []
-    # Root is exempt from RLIMIT_NPROC; a process namespace around bubblewrap bounds its processes instead.
-    around = _process_namespace(view) if os.getuid() == 0 else ()
-    return LaunchPlan(argv=(*around, *argv, "--", *LAUNCH), job={}, temporary=PRIVATE)
-
-
-def namespaces(view: FilesystemView) -> LaunchPlan:
+def namespaces(given: Confinement) -> LaunchPlan:
     """See ``MEANING``; the private view is made by the launcher."""
-    extra = ["--keep-caps", "--mount", "--ipc", "--uts", *([] if view.network else ["--net"])]
+    extra = ["--keep-caps", "--mount", "--ipc", "--uts", *([] if given.network else ["--net"])]
     job: dict[str, object] = {
         "view": {
-            "temporary": str(view.temporary),
-            "hidden": [str(path) for path in hidden()],
-            "mounts": [(str(source), str(path), writable) for source, path, writable in mounts(view)],
+            "temporary": str(given.temporary),
+            "links": list(given.view.links.items()),
+            "mounts": [(mount.path, mount.writable) for mount in given.view.mounts],
+            "covered": list(given.view.covered),
+            "shared_bytes": given.shared_bytes,
         },
-        "loopback": not view.network,
+        "loopback": not given.network,
+        "strict": True,
     }
-    return LaunchPlan(argv=(*_process_namespace(view, *extra), *LAUNCH), job=job, temporary=PRIVATE)
+    return LaunchPlan(argv=(*_process_namespace(given, *extra), *LAUNCH), job=job, temporary=PRIVATE)
 
 
-def landlock(view: FilesystemView) -> LaunchPlan:
+def bubblewrap(given: Confinement) -> LaunchPlan:
+    """See ``MEANING``; the private view is made by bubblewrap, which starts from an empty root, too."""
+    # --die-with-parent takes the thread that starts bubblewrap for its parent: the one that supervises, so it may.
+    argv = [BUBBLEWRAP, "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL"]
+    argv += ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if not given.network:
+        argv.append("--unshare-net")
+    steps = {path: ["--symlink", target, path] for path, target in given.view.links.items()}
+    for mount in given.view.mounts:
+        steps[mount.path] = ["--bind" if mount.writable else "--ro-bind", mount.path, mount.path]
+    steps[PRIVATE] = ["--bind", str(given.temporary), PRIVATE]
+    sealed = ["/dev", "/"]
+    for path in given.view.covered:
+        if Path(path).is_dir():
+            steps[path] = ["--size", str(SMALL_BYTES), "--tmpfs", path]
+            sealed.insert(0, path)
+        else:
+            steps[path] = ["--ro-bind", "/dev/null", path]
+    for path in sorted(steps, key=lambda path: path.count("/")):
+        # A link below a folder that is there has come with it.
+        if steps[path][0] != "--symlink" or not any(path.startswith(f"{mount.path}/") for mount in given.view.mounts):
+            argv += steps[path]
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    argv += ["--perms", "1777", "--size", str(given.shared_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108 - private
+    for folder in sealed:
+        argv += ["--remount-ro", folder]
+    # Root is exempt from RLIMIT_NPROC; a process namespace around bubblewrap bounds its processes instead.
+    around = _process_namespace(given) if os.getuid() == 0 else ()
+    return LaunchPlan(argv=(*around, *argv, "--", *LAUNCH), job={"strict": True}, temporary=PRIVATE)
+
+
+def landlock(given: Confinement) -> LaunchPlan:
     """See ``MEANING``."""
-    writable = [str(path) for path in (view.temporary, *view.writable)]
-    rules = {"writable": writable, "network": view.network}
-    return LaunchPlan(argv=LAUNCH, job={"reaper": True, "landlock": rules}, temporary=str(view.temporary))
+    mounts = list(without(given.view))
+    rules = {
+        "readable": [mount.path for mount in mounts if not mount.writable],
+        "writable": [str(given.temporary), *(mount.path for mount in mounts if mount.writable)],
+        "network": given.network,
+    }
+    job = {"landlock": rules, "strict": True, **_outside(given)}
+    return LaunchPlan(argv=LAUNCH, job=job, temporary=str(given.temporary))
 
 
-def process_group(view: FilesystemView) -> LaunchPlan:
+def process_group(given: Confinement) -> LaunchPlan:
     """See ``MEANING``."""
-    return LaunchPlan(argv=LAUNCH, job={"reaper": True}, temporary=str(view.temporary))
+    return LaunchPlan(argv=LAUNCH, job={"strict": False, **_outside(given)}, temporary=str(given.temporary))
 
 
-def _process_namespace(view: FilesystemView, *more: str) -> tuple[str, ...]:
+def _outside(given: Confinement) -> dict[str, object]:
+    """What the launcher does where its command is among the host's other processes."""
+    bound = {"processes": given.processes} if os.getuid() == 0 else {}
+    return {"reaper": True, "protected": [os.getpid()], **bound}
+
+
+def _process_namespace(given: Confinement, *more: str) -> tuple[str, ...]:
     """What starts the following words as the first process of a namespace that ends with it."""
     unshare = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child")
     # Since Linux 6.14 each process namespace has a bound of its own.
-    script = f'(echo {RESERVED_IDS + view.processes} > /proc/sys/kernel/pid_max) 2> /dev/null; exec "$@"'
+    script = f'(echo {RESERVED_IDS + given.processes} > /proc/sys/kernel/pid_max) 2> /dev/null; exec "$@"'
     return (*unshare, "--mount-proc", *more, "--", "sh", "-c", script, "sh")
 
 
-def hidden() -> list[Path]:
-    """Paths to cover, as far as this host has them."""
-    return [path for path in (Path(name).expanduser() for name in HIDDEN) if path.exists() and not path.is_symlink()]
-
-
-def mounts(view: FilesystemView) -> list[tuple[Path, Path, bool]]:
-    """What to put into the view again, outer folders first: source, path, whether it may be written to."""
-    replaced = [Path("/tmp"), *hidden()]  # noqa: S108 - replaced by a private one
-    chosen = dict.fromkeys(view.writable, True)
-    for path in sorted(view.readable, key=lambda path: len(path.parts)):
-        if any(path.is_relative_to(folder) and path != folder for folder in replaced) and not any(
-            path.is_relative_to(other) for other in chosen
-        ):
-            chosen[path] = False
-    return [(path.resolve(), path, chosen[path]) for path in sorted(chosen, key=lambda path: len(path.parts))]
-
-
 #: Strongest first.
-LEVELS: dict[str, Callable[[FilesystemView], LaunchPlan]] = {
-    "bubblewrap": bubblewrap,
+LEVELS: dict[str, Callable[[Confinement], LaunchPlan]] = {
     "namespaces": namespaces,
+    "bubblewrap": bubblewrap,
     "landlock": landlock,
     "process-group": process_group,
 }
 _PRIVATE_VIEW = (
-    "a read-only file system but for its workspace, no network but its own loopback, no view of other processes,"
-    " secrets in the home folder covered"
+    "it sees the system's programs, its workspace and what you list, and no other file, process or network;"
+    " it writes to its workspace only"
 )
 #: What a command gets at each level, for a person.
 MEANING = {
-    "bubblewrap": _PRIVATE_VIEW,
     "namespaces": _PRIVATE_VIEW,
-    "landlock": "no writing outside its workspace, no TCP connections to fixed ports; other files can be read and other"
-    " processes seen",
-    "process-group": "limits on time, memory and output only; it can write wherever the worker can",
+    "bubblewrap": _PRIVATE_VIEW,
+    "landlock": "it opens no file but the system's programs, its workspace and what you list, and no TCP connection to"
+    " a fixed port; it sees other processes, and reaches Unix sockets whose path it knows",
+    "process-group": "its time, memory, output and processes are bounded; it can read and write whatever the worker"
+    " can, and use the network",
 }
 #: What would give each level on a host that has it not.
 REMEDY = {
-    "bubblewrap": "install bubblewrap, and allow unprivileged user namespaces (in a container: its seccomp profile)",
     "namespaces": "install util-linux, and allow unprivileged user namespaces (in a container: its seccomp profile)",
+    "bubblewrap": "install bubblewrap, and allow unprivileged user namespaces (in a container: its seccomp profile)",
     "landlock": "use Linux 6.2 or newer with Landlock among its security modules",
 }

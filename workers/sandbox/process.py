@@ -15,11 +15,10 @@ from pathlib import Path
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
 from workers.sandbox import tempdirs
-from workers.sandbox.levels import LEVELS, MEANING, PYTHON, REMEDY, FilesystemView
+from workers.sandbox.levels import LEVELS, MEANING, REMEDY, Confinement
 from workers.sandbox.supervisor import Supervisor, Tail
+from workers.sandbox.view import absolute, look
 
-#: The programs of ours that run in there; commands name only the one they begin with.
-OURS = Path(__file__).parents[1]
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 DEFAULT_LIMITS = Limits()
 
@@ -99,17 +98,12 @@ class ProcessSandbox:
         command = tuple(map(str, argv))
         started = time.monotonic()
         with tempdirs.create(_folders()) as temporary:
-            view = FilesystemView(
-                temporary=temporary,
-                writable=tuple(map(_absolute, writable)),
-                readable=(*map(_absolute, readable), *_named(command, cwd, env or {}, network=network)),
-                network=network,
-                processes=limits.processes,
-            )
-            plan = self._confine(view)
+            view = look(command[0], cwd, writable=writable, readable=readable, network=network)
+            given = Confinement(temporary, view, network, limits.processes, limits.memory_bytes)
+            plan = self._confine(given)
             job = {
                 **plan.job,
-                "cwd": str(_absolute(cwd)),
+                "cwd": str(absolute(cwd)),
                 "env": _environment(command[0], plan.temporary) | dict(env or {}),
                 "rlimits": _rlimits(limits),
                 "grace_s": limits.grace_s,
@@ -145,41 +139,11 @@ def _folders() -> Path:
     return folder
 
 
-def _absolute(path: str | Path) -> Path:
-    """The path without ``..``, but with its symbolic links: ``bin/python`` of a virtual environment is one."""
-    return Path(os.path.normpath(Path(path).absolute()))
-
-
-def _virtual_environment(program: str) -> Path | None:
-    folder = _absolute(program).parent.parent
-    return folder if "/" in program and (folder / "pyvenv.cfg").is_file() else None
-
-
 def _environment(program: str, temporary: str) -> dict[str, str]:
-    """The scrubbed environment."""
-    folder = _virtual_environment(program)
-    path = f"{folder / 'bin'}:{SYSTEM_PATH}" if folder else SYSTEM_PATH
+    """The scrubbed environment; the programs beside the command's own come first."""
+    beside = str(Path(program).parent)
+    path = SYSTEM_PATH if beside in {".", *SYSTEM_PATH.split(":")} else f"{beside}:{SYSTEM_PATH}"
     return {"PATH": path, "LANG": "C.UTF-8", "HOME": temporary, "TMPDIR": temporary}
-
-
-def _named(command: Sequence[str], cwd: Path, env: Mapping[str, str], *, network: bool) -> set[Path]:
-    """The paths a command is told of; they stay where they are, whatever is private around them."""
-    words = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
-    named = {_absolute(word) for word in words if word.startswith("/") and "\0" not in word}
-    named |= {_absolute(cwd), OURS, PYTHON, Path(sys.base_prefix)}
-    # A program of a virtual environment is nothing without it, also where it is told to another one, as to mypy.
-    for folder in {found for path in named if (found := _virtual_environment(str(path)))}:
-        named |= {folder, *(path.resolve() for path in (folder / "bin").glob("python*"))}
-    if network:
-        named.add(Path("/etc/resolv.conf").resolve())
-    return {path for path in named if _exists(path)}
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a word too long for a path
-        return False
 
 
 def _rlimits(limits: Limits) -> dict[str, int]:

@@ -15,16 +15,32 @@ from functools import partial
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from tta_tasks.errors import SandboxError
+from workers.sandbox import orphans
 
 #: How often the caller is asked whether to go on, in seconds.
 POLL_S = 1.0
 #: How long the launcher may take to leave before it is killed, in seconds: alone, and with a tree to end before.
 FAREWELL_S, REAPING_S = 2.0, 12.0
-#: Bytes taken from a pipe at once.
-CHUNK = 1 << 16
+#: Bytes taken from a pipe at once, and of all that a launcher may answer.
+CHUNK, MAX_ANSWER = 1 << 16, 4096
 
 Stopped = Literal["time", "cancelled"]
+
+
+class Answer(BaseModel):
+    """What a launcher says of its command."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    #: Process id of the command.
+    started: int | None = Field(default=None, gt=1)
+    #: Why there is none.
+    error: str = ""
+    #: How it ended; negative: by that signal.
+    status: int | None = Field(default=None, ge=-64, le=255)
 
 
 class Tail:
@@ -86,6 +102,8 @@ class Supervisor:
         self._job = json.dumps(job).encode() + b"\n"
         self._input = memoryview(stdin.encode(errors="surrogateescape"))
         self._answer = bytearray()
+        if self._reaper:
+            orphans.adopt()
         self._channel, theirs = socket.socketpair()
         with theirs:
             try:
@@ -118,7 +136,7 @@ class Supervisor:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
-            self._end_orphan()
+            self._end_orphans()
             self._close_streams()
 
     def watch(self, wall_s: float, cancelled: Callable[[], bool] | None) -> Stopped | None:
@@ -145,31 +163,41 @@ class Supervisor:
         """Exit status of the command; negative: killed by that signal.
 
         Raises:
-            SandboxError: The command did not start.
+            SandboxError: The command did not start, or its launcher's answer is none.
         """
         said = self._said()
-        if "error" in said:
-            raise SandboxError(f"The command cannot be started: {said['error']}.")
-        if "status" in said:
-            return int(said["status"])
-        if stopped or "started" in said:
+        if said.error:
+            raise SandboxError(f"The command cannot be started: {said.error}.")
+        if said.status is not None:
+            return said.status
+        if stopped or said.started:
             return -signal.SIGKILL  # the launcher was ended together with its command
         reason = str(self.stderr).strip() or f"its launcher ended with status {self._process.returncode}"
         raise SandboxError(f"The sandbox cannot be set up: {reason}.", "`tta doctor` shows what this host can do.")
 
-    def _said(self) -> dict[str, int | str]:
-        """What the launcher answered so far."""
-        said: dict[str, int | str] = {}
-        for line in self._answer.splitlines():
-            said |= json.loads(line)
-        return said
+    def _said(self) -> Answer:
+        """What the launcher answered so far.
 
-    def _end_orphan(self) -> None:
-        """End a command that killed its launcher; only one without a process namespace can have outlived it."""
-        started = self._said().get("started")
-        if self._reaper and started and self._process.returncode < 0:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(started), signal.SIGKILL)
+        Raises:
+            SandboxError: It is no answer of a launcher: something else got hold of the channel.
+        """
+        said: dict[str, Any] = {}
+        try:
+            for line in self._answer.splitlines():
+                said |= json.loads(line)
+            return Answer.model_validate(said)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SandboxError("What should be the answer of the sandbox's launcher is none.") from error
+
+    def _end_orphans(self) -> None:
+        """End what outlived its launcher; only without a process namespace can anything have done so."""
+        if not self._reaper or self._process.returncode >= 0:
+            return
+        with contextlib.suppress(SandboxError, ProcessLookupError, PermissionError):
+            started = self._said().started
+            if started and os.getpgid(started) == started != os.getpgrp():
+                os.killpg(started, signal.SIGKILL)
+        orphans.end()
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         for stream, tail in self._outputs():
@@ -204,11 +232,11 @@ class Supervisor:
 
     def _listen(self) -> bool:
         try:
-            data = self._channel.recv(CHUNK)
+            data = self._channel.recv(MAX_ANSWER)
         except ConnectionResetError:
             return False
         self._answer += data
-        return bool(data)
+        return bool(data) and len(self._answer) <= MAX_ANSWER
 
     def _close_streams(self) -> None:
         for stream, tail in self._outputs():
