@@ -588,6 +588,10 @@ class Promotion(Model):
     soaked_at: float
     #: Whether a person has to approve.
     approval: bool
+    #: The Redis users one of whom it has to be; empty for anybody.
+    approvers: tuple[str, ...] = ()
+    #: Digest of the release that is to be approved; empty where ``approvers`` is.
+    release: str = ""
     #: Not approved by then, it ends as failed; ``None`` where no approval is needed.
     expires_at: float | None = None
     #: When to look at it again.
@@ -600,6 +604,8 @@ class Decision(Model):
     outcome: Literal["approved", "rejected"]
     #: Who, as they named themselves: ``user@host`` unless told otherwise.
     by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+    #: The Redis user who wrote it, where the target lists who may approve; else empty.
+    user: str = ""
     #: Epoch seconds.
     at: float
     reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] = ""

@@ -72,6 +72,13 @@ def decide(ledger: Ledger, run_id: str, outcome: Outcome, *, by: str = "", reaso
         outcome=outcome, by=(by.strip() or whoami())[:200], at=time.time(), reason=reason.strip()[:1000]
     )
     answer, counts = ledger.parking.decide(task, decision, time.time() + GRACE_S)
+    if answer is DecisionResult.STRANGER and task.promotion is not None:
+        may = ", ".join(task.promotion.approvers)
+        raise UsageError(
+            f"{task.label!r} of run {run_id} may be approved by these Redis users only: {may}. This is"
+            f" {ledger.parking.user!r}.",
+            "Connect as one of them: TTA_BROKER_URL (TTA_RESULT_URL beside RabbitMQ) has the user and password.",
+        )
     if counts is None:
         raise _refusal(answer, task, record)
     if counts.outcome != outcome:

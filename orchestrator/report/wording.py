@@ -76,7 +76,8 @@ def decided(decision: Decision) -> str:
 
 def said(decision: Decision) -> str:
     """``by ada@host on 2026-11-22 14:03:20: looks good``."""
-    words = f"by {decision.by} on {moment(decision.at)}"
+    user = f" (Redis user {decision.user})" if decision.user else ""
+    words = f"by {decision.by}{user} on {moment(decision.at)}"
     return f"{words}: {decision.reason}" if decision.reason else words
 
 

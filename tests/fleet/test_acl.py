@@ -6,6 +6,7 @@ import hashlib
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,15 @@ from click.testing import CliRunner
 
 from orchestrator.cli import main
 from orchestrator.local.broker import find_server
-from tta_tasks import lua
+from tta_tasks import lua, publishing
 from tta_tasks.celery import app, configuration
 from tta_tasks.client import TaskClient
 from tta_tasks.connection import connect
-from tta_tasks.errors import StoreUnavailable
+from tta_tasks.errors import StoreUnavailable, UsageError
 from tta_tasks.fleet import Fleet as View
 from tta_tasks.ledger import Ledger
 from tta_tasks.ledger.worker_registry import MIN_WINDOW
-from tta_tasks.models import Status
+from tta_tasks.models import Decision, Status
 from tta_tasks.settings import Settings, settings
 from workers.openhands.limits import FleetLimits, Wait
 from workers.openhands.outcome import ModelFault
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 ACL = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
-USERS = ("admin", "producer", "worker", "monitor")
+USERS = ("admin", "producer", "approver", "worker", "monitor")
 
 
 #: Another installation on the same server: its prefix, and that of its users.
@@ -154,8 +155,8 @@ def _watch_as(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 #: Where there are scripts -> who runs them. One that is refused a command stops in the middle of its step.
 SCRIPTS = {
-    "tta_tasks/ledger": ("producer", "worker"),
-    "tta_tasks/stores": ("producer", "worker"),
+    "tta_tasks/ledger": ("producer", "approver", "worker"),
+    "tta_tasks/stores": ("producer", "approver", "worker"),
     "workers/openhands": ("worker",),
 }
 
@@ -212,6 +213,62 @@ def test_agents_limits_are_a_workers_business(server: Server) -> None:
     assert shared.is_resting("fair")
     seen = View(Ledger.connect(server.settings("monitor")), server.settings("monitor")).look()
     assert seen.breakers == {"model fair": "open"}
+
+
+@pytest.mark.slow
+def test_only_listed_users_approve(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet, eventually: Callable[..., None]
+) -> None:
+    """A producer cannot approve, under no name and not by writing into the ledger; a listed user can."""
+    targets = tmp_path / "targets.toml"
+    common = f'deployer = "scripted"\npath = "{tmp_path}"\n'
+    rule = '[environments.production.promotion]\napprovers = ["approver", "alice"]\n'
+    targets.write_text(f"[environments.staging]\n{common}[environments.production]\n{common}{rule}")
+    monkeypatch.setenv("TTA_TARGETS_FILE", str(targets))
+    monkeypatch.setenv("TTA_RECONCILE_INTERVAL_S", "0.3")
+    _become(server.url("producer"), monkeypatch)
+    with TaskClient.connect() as client:
+        mine = type(fleet)(client, server.settings("worker"), tmp_path)
+        worker = mine.start()
+        try:
+            forged, honest = mine.submit(["one"]), mine.submit(["two"])
+            for run_id in (forged, honest):
+                eventually(lambda run_id=run_id: client.ledger.run(run_id).status is Status.PARKED)
+                with pytest.raises(UsageError, match=r"Redis users only: approver, alice\. This is 'producer'"):
+                    client.approve(run_id, by="approver")
+            _forge(server, client, forged)
+            record = mine.ended(forged)
+            assert record.status is Status.FAILED
+            error = record.tasks[-1].result and record.tasks[-1].result.error
+            assert error
+            assert (
+                "was not approved by a Redis user who may approve for 'production': approver, alice." in error.message
+            )
+            assert "alice is said to have." in error.message
+
+            _become(server.url("approver"), monkeypatch)
+            with TaskClient.connect() as approver:
+                decision, ours = approver.approve(honest, by="Ada", reason="seen")
+            assert (ours, decision.by, decision.user) == (True, "Ada", "approver")
+            _become(server.url("producer"), monkeypatch)
+            assert mine.ended(honest).status is Status.COMPLETED
+        finally:
+            mine.kill(worker)
+
+
+def _forge(server: Server, client: TaskClient, run_id: str) -> None:
+    """What a stolen password of a producer, or of a worker, can do for an approval by ``alice``."""
+    task = client.ledger.run(run_id).tasks[-1]
+    key = f"approval:tta:alice:{task.id}"
+    for user in ("producer", "worker", "approver", "monitor"):
+        with server.client(user) as stolen, pytest.raises(redis.exceptions.NoPermissionError):
+            stolen.set(key, "production/calculator/x")
+    with server.client("producer") as stolen, pytest.raises(redis.exceptions.NoPermissionError):
+        stolen.get(f"approval:tta:approver:{task.id}")
+    decision = Decision(outcome="approved", by="alice", user="alice", at=time.time())
+    with server.client("producer") as stolen:
+        stolen.hset(f"tta:task:{task.id}", mapping={"decision": decision.model_dump_json(), "status": "queued"})
+        publishing.publish([client.ledger.task(task.id)])
 
 
 DENIED: dict[str, tuple[tuple[str, ...], ...]] = {

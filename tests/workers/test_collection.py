@@ -18,6 +18,7 @@ from tta_tasks.models import (
     CollectionRequest,
     CollectionResult,
     Component,
+    Decision,
     DeploymentRequest,
     DeploymentResult,
     ErrorInfo,
@@ -39,6 +40,8 @@ from tta_tasks.models import (
 )
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack, unpack
+from workers.component.wheels import release_digest
+from workers.deployers.targets import load_target
 from workers.stages import collection, deployment, refactoring
 from workers.stages.context import Context
 from workers.stages.merge import Choice, settle
@@ -359,6 +362,41 @@ def test_a_collected_tree_goes_to_staging_and_production(bench: Bench, monkeypat
     assert (produced.release, produced.status, produced.action) == (staged.release, Status.FAILED, "rolled_back")
     assert produced.error is not None
     assert "failed its checks in production, and no release is in use" in produced.error.message
+
+
+def test_what_nobody_listed_has_approved_is_not_deployed(
+    bench: Bench, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before it is released, though its message skipped the preconditions: who approved, and this very release."""
+    targets = bench.folder / "targets.toml"
+    rule = '[environments.production.promotion]\napprovers = ["alice"]\n'
+    targets.write_text(f'[environments.production]\npath = "{bench.folder}/srv"\n{rule}')
+    monkeypatch.setenv("TTA_TARGETS_FILE", str(targets))
+    settings.cache_clear()
+    bench.context.settings = settings()
+    tree, task = bench.snapshot({"calc.py": "x = 1\n"}), bench.context.task
+    forged = Decision(outcome="approved", by="alice", user="alice", at=0)
+    bench.context.task = task.model_copy(update={"decision": forged})
+    right = f"production/{COMPONENT.name}/{release_digest(tree, COMPONENT)}"
+    for user, said in (
+        ("bob", right),
+        ("alice", right.replace("production", "staging")),
+        ("alice", f"production/{COMPONENT.name}/{release_digest('0' * 64, COMPONENT)}"),
+    ):
+        valkey.set(f"approval:tta:{user}:{task.id}", said)
+        with pytest.raises(DeploymentFailed, match="was not approved by a Redis user who may"):
+            deploy(bench, "production", tree)
+    valkey.set(f"approval:tta:alice:{task.id}", right)
+    assert deploy(bench, "production", tree).action == "released"
+
+
+@pytest.mark.parametrize("approvers", ["[]", '["a:b"]', '["*"]', '"alice"'])
+def test_a_list_of_approvers_that_does_not_hold_lets_nothing_through(bench: Bench, approvers: str) -> None:
+    """An empty list, or a name that would be part of another user's key, is a fault of the file."""
+    targets = bench.folder / "targets.toml"
+    targets.write_text(f"[environments.production.promotion]\napprovers = {approvers}\n")
+    with pytest.raises(DeploymentFailed, match="approvers"):
+        load_target(targets, "production", "calc")
 
 
 def test_a_tree_that_was_not_collected_is_not_deployed(bench: Bench) -> None:

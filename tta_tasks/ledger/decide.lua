@@ -1,7 +1,8 @@
 -- Records a person's decision on a deployment, if it is the first.
--- args: prefix, retention, now, max_events, task_id, decision, outcome, message, due
+-- args: prefix, retention, now, max_events, task_id, decision, outcome, message, due, user, approval
 --
 -- due: when the reconciler looks at the task, should it be released.
+-- user: as whom Redis knows the caller; approval: what is approved, in words that the worker makes, too.
 -- Returns what became of the decision, and the decision that counts.
 --#include _tasks
 --#include _ended
@@ -18,6 +19,15 @@ local promotion = cjson.decode(task.promotion)
 if outcome == 'approved' then
   if not promotion.approval then return {'unneeded', ''} end
   if tonumber(now) > promotion.expires_at then return {'expired', ''} end
+  local approvers = promotion.approvers or {}
+  local listed = #approvers == 0
+  for _, each in ipairs(approvers) do listed = listed or each == user end
+  if not listed then return {'stranger', ''} end
+  if #approvers > 0 then
+    -- Not below the prefix: Redis lets each user write below its own name only. Refused, nothing else is written.
+    local left = math.max(0, math.ceil(promotion.soaked_at - tonumber(now)))
+    redis.call('SET', 'approval:' .. prefix .. user .. ':' .. task_id, approval, 'EX', retention + left)
+  end
 end
 redis.call('HSET', key, 'decision', decision)
 local answer = 'recorded'

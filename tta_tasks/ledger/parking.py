@@ -8,14 +8,15 @@ Each script is atomic, and the first decision counts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import redis
 
 from tta_tasks.connection import translated
 from tta_tasks.ledger.base import LedgerBase
-from tta_tasks.models import Decision, Promotion, TaskRecord
+from tta_tasks.models import Decision, DeploymentRequest, Promotion, TaskRecord
 from tta_tasks.settings import Settings
 
 #: A parked task is looked at this often within the retention at least, so that its run does not expire.
@@ -35,12 +36,19 @@ class DecisionResult(StrEnum):
     EARLY = "early"
     #: It needs no approval.
     UNNEEDED = "unneeded"
+    #: The target lists who may approve, and the caller's Redis user is not among them.
+    STRANGER = "stranger"
     #: Its time was over.
     EXPIRED = "expired"
     #: A worker is doing it.
     BEGUN = "begun"
     ENDED = "ended"
     UNKNOWN = "unknown"
+
+
+def approves(request: DeploymentRequest, release: str) -> str:
+    """What a person approves: this very release, of this component, there."""
+    return f"{request.environment}/{request.component.name}/{release}"
 
 
 class Parking(LedgerBase):
@@ -78,6 +86,12 @@ class Parking(LedgerBase):
         Returns:
             What became of it, and the decision that counts.
         """
+        terms = task.promotion
+        approval = (
+            approves(task.request, terms.release) if terms and isinstance(task.request, DeploymentRequest) else ""
+        )
+        if terms and terms.approvers:
+            decision = decision.model_copy(update={"user": self.user})
         message = f"by {decision.by}" + (f": {decision.reason}" if decision.reason else "")
         with translated(self._url):
             answer: list[bytes] = self._decide(
@@ -87,9 +101,26 @@ class Parking(LedgerBase):
                 outcome=str(decision.outcome),
                 message=message,
                 due=look,
+                user=self.user,
+                approval=approval,
             )
         counts = Decision.from_stored(answer[1]) if answer[1] else None
         return DecisionResult(answer[0].decode()), counts
+
+    @property
+    def user(self) -> str:
+        """As whom Redis knows us."""
+        return str(self._redis.get_connection_kwargs().get("username") or "default")
+
+    def approvals(self, task: TaskRecord, users: Iterable[str]) -> Mapping[str, str]:
+        """What each of ``users`` has approved by ``task``; Redis lets none of them write another's."""
+        found = {}
+        with translated(self._url):
+            for user in users:
+                said: Any = self._redis.get(f"approval:{self._prefix}{user}:{task.id}")
+                if said is not None:
+                    found[user] = said.decode(errors="replace")
+        return found
 
     def defer(self, task: TaskRecord, look: float) -> None:
         """Look after ``task`` at ``look``, unless it changes, or has changed since it was read."""

@@ -22,12 +22,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from tta_tasks.errors import DeploymentFailed
 from tta_tasks.models import Model, Name
+
+#: No colon: it would be part of the key that the user may write.
+RedisUser = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]
 
 
 class PromotionRule(Model):
@@ -43,6 +46,8 @@ class PromotionRule(Model):
     roll_back: bool = False
     #: Whether a person has to approve, and how long after the soak that is waited for.
     approval: bool = False
+    #: The Redis users one of whom it has to be; without, anybody who may write to the ledger. A list asks for approval.
+    approvers: Annotated[tuple[RedisUser, ...], Field(min_length=1)] | None = None
     expires_s: float = Field(default=3 * 24 * 3600.0, gt=0, allow_inf_nan=False)
 
 

@@ -18,6 +18,7 @@ from tta_tasks.models import (
 from tta_tasks.protocols import Deployer, Release, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
 from workers.deployers.targets import EnvironmentConfig, load_target
+from workers.stages import approval
 from workers.stages.context import Context
 
 
@@ -33,6 +34,8 @@ def run(request: DeploymentRequest, context: Context) -> DeploymentResult:
     tree = None if request.back_to else collected_tree(request, context)
     target = load_target(context.settings.targets_file, request.environment, request.component.name)
     deployer: Deployer = plugins.load(plugins.DEPLOYERS, target.deployer)()
+    if tree:  # whoever published the task could have left out its preconditions
+        approval.check(target.promotion, request, release_digest(tree, request.component), context)
     digest, artifact = _collected(tree, request, context) if tree else _earlier(request, deployer, target, context)
     wanted = ReleaseRequest(
         component=request.component,

@@ -17,6 +17,7 @@ from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import Deployer, ReleaseRequest
 from workers.component.wheels import Wheels, release_digest
 from workers.deployers.targets import EnvironmentConfig, PromotionRule, load_target
+from workers.stages import approval
 from workers.stages.context import Context
 from workers.stages.deployment import collected_tree, tell
 
@@ -46,12 +47,18 @@ def promote(task: TaskRecord, ledger: Ledger) -> Promotion | None:
     now = time.time()
     if rule is None:
         return _missing(PromotionRule(approval=True), None, task, now, task.promotion.since if task.promotion else now)
-    rule = rule.model_copy(update={"approval": rule.approval or asked})
+    rule = rule.model_copy(update={"approval": rule.approval or rule.approvers is not None or asked})
     before = _before(rule, request, context)
     soaked_at = (before.finished_at or now) + rule.soak_s
     if task.promotion is not None or now >= soaked_at:  # else it was checked a moment ago
         _see_to_health(rule, before, request, context)
-    return _missing(rule, rule.after, task, now, soaked_at)
+    missing = _missing(rule, rule.after, task, now, soaked_at)
+    release = release_digest(collected_tree(request, context), request.component)
+    if missing is None:
+        approval.check(rule, request, release, context)
+    elif rule.approvers is not None:
+        return missing.model_copy(update={"approvers": rule.approvers, "release": release})
+    return missing
 
 
 def _asked_by_gate(request: DeploymentRequest, context: Context) -> bool:
