@@ -117,7 +117,7 @@ class TestRunner:
         self.guard.restore()
         written = {PurePosixPath(self.workspace.component.root, name).as_posix(): name for name in files}
         for path, name in written.items():
-            self.guard.tree.write_text(path, files[name])
+            self.guard.foreign.write_text(path, files[name])
         probed = run_probe(self.workspace, config, conditions)
         changed = self.guard.changes(but=written)
         return CandidateRun(probed, tuple(changed))

@@ -25,7 +25,7 @@ class TreeGuard:
     """
 
     def __init__(self, root: Path, pristine: Path) -> None:
-        self.tree = ForeignTree(root)
+        self.foreign = ForeignTree(root)
         self.pristine = ForeignTree(pristine)
         self._stamps: dict[str, _Stamp] = {}
         self._stamps = self._scanned(sys.maxsize)
@@ -59,10 +59,10 @@ class TreeGuard:
     def _remove(self, added: Collection[str]) -> None:
         for path in added:
             if PurePosixPath(path).parent.as_posix() not in added:
-                self.tree.remove(path)
+                self.foreign.remove(path)
 
     def _replace(self) -> None:
-        root = self.tree.root
+        root = self.foreign.root
         ForeignTree(root.parent).remove(root.name)
         # It came from a snapshot, which is bounded.
         self.pristine.copy_to(root, max_bytes=sys.maxsize, max_entries=sys.maxsize)
@@ -71,7 +71,7 @@ class TreeGuard:
     def _scanned(self, most_added: int = _MOST_ADDED) -> dict[str, _Stamp]:
         """Files by path, and folders with a slash. The time of change (ctime) cannot be set back by who wrote."""
         stamps: dict[str, _Stamp] = {}
-        for found in self.tree.walk(max_entries=len(self._stamps) + most_added, folders=True):
+        for found in self.foreign.walk(max_entries=len(self._stamps) + most_added, folders=True):
             status = found.status
             if found.folder:
                 stamps[f"{found.path}/"] = (status.st_ino, status.st_mode)

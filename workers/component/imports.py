@@ -109,7 +109,7 @@ class _Files:
 
     def __init__(self, tree: ForeignTree) -> None:
         self._tree = tree
-        self.exists: Callable[[Path], bool] = cache(tree.is_file)
+        self.holds: Callable[[Path], bool] = cache(tree.is_file)
         self.imports: Callable[[Path], tuple[_Import, ...]] = cache(self._imports)
         self.located: Callable[[Path, tuple[str, ...]], Path | None] = cache(self._located)
 
@@ -127,7 +127,7 @@ class _Files:
             return None
         place = base.joinpath(*parts)
         files = (place / "__init__.py", place.with_suffix(".py")) if parts else (place / "__init__.py",)
-        return next((file for file in files if self.exists(file)), None)
+        return next((file for file in files if self.holds(file)), None)
 
 
 def _of_node(node: ast.AST) -> Iterator[_Import]:
@@ -161,7 +161,7 @@ def _packages(files: _Files, file: Path, import_root: Path) -> Iterator[Path]:
     for folder in file.parents:
         if folder == import_root or not folder.is_relative_to(import_root):
             return
-        if files.exists(folder / "__init__.py"):
+        if files.holds(folder / "__init__.py"):
             yield folder / "__init__.py"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_tasks.errors import EngineFailed
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.protocols import Completed, Workspace
 from workers.component import quality_tools
 
@@ -117,7 +118,8 @@ def _share_changed(workspace: Workspace, files: Sequence[Path], options: Sequenc
         workspace, "format", "--diff", *options, *quality_tools.names(workspace, files)
     ).stdout.splitlines()
     changed = max(sum(line.startswith(sign) and not line.startswith(sign * 3) for line in diff) for sign in "+-")
-    lines = sum(file.read_bytes().count(b"\n") for file in files)
+    tree = ForeignTree(workspace.root)
+    lines = sum(tree.read_bytes(file).count(b"\n") for file in files)
     return changed / max(lines, 1)
 
 
