@@ -173,6 +173,7 @@ class Bench:
             python=self.python,
             sandbox=ProcessSandbox(level) if level else detect_sandbox(),
             scratch=scratch,
+            readable=(self.python.parents[1],),
             limits=Limits(wall_s=60, memory_bytes=2 << 30),
             progress=self.said.append,
             task_id=task_id,

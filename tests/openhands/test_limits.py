@@ -187,7 +187,8 @@ def test_the_shell_remembers_and_is_jailed(tmp_path: Path, component_python: Pat
     for folder in (tree / "tests", notes):
         folder.mkdir(parents=True)
     limits_ = Limits(wall_s=30, memory_bytes=2 << 30)
-    shell = Shell(detect_sandbox(), tree, tree, [tree / "tests"], notes, component_python, {}, limits_)
+    readable = [component_python.parents[1]]
+    shell = Shell(detect_sandbox(), tree, tree, [tree / "tests"], notes, component_python, {}, limits_, readable)
     assert shell.answer("cd tests && export A=1 && touch made", None)["exit_code"] == 0
     assert shell.answer('echo "$(basename $PWD) $A"; exit 3', None) == {
         "output": "tests 1\n",

@@ -54,7 +54,9 @@ def generate(project: Path, component_python: Path, tmp_path_factory: pytest.Tem
             path=module.path, statements=10, covered_statements=0, branches=0, covered_branches=0, missing_lines=missing
         )
         job = GenerationJob(
-            workspace=Workspace(project, component, component_python, sandbox, scratch),
+            workspace=Workspace(
+                project, component, component_python, sandbox, scratch, readable=(component_python.parents[1],)
+            ),
             module=module,
             coverage=coverage,
             coverage_threshold=80.0,

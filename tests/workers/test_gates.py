@@ -61,7 +61,8 @@ def judged(tmp_path: Path) -> Judge:
                 (tmp_path / name / path).write_text(text)
         (tmp_path / "scratch").mkdir()
         component = Component(name="demo", modules=(Module(name="demo", path="demo.py"),))
-        tree = Workspace(tmp_path / "after", component, python, detect_sandbox(), tmp_path / "scratch")
+        sandbox, readable = detect_sandbox(), (python.parents[1],)
+        tree = Workspace(tmp_path / "after", component, python, sandbox, tmp_path / "scratch", readable=readable)
         baseline = replace(tree, root=tmp_path / "before")
         return {gate.name: gate for gate in judge(GateJob(tree, baseline, suite, gates, tests))}
 

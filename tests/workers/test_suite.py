@@ -46,6 +46,7 @@ def make(tmp_path: Path, component_python: Path) -> Make:
                 modules=tuple(Module(name=f"calc.{name}", path=f"src/calc/{name}.py") for name in names),
             ),
             python=component_python,
+            readable=(component_python.parents[1],),
             sandbox=detect_sandbox(),
             scratch=tmp_path / "scratch",
             limits=Limits(wall_s=wall_s, processes=4096),

@@ -1,15 +1,13 @@
 """What the launcher asks of the Linux kernel and the standard library has no name for.
 
-Imported by the launcher inside the sandbox, so standard library only.
+Imported by the launcher inside the sandbox, so standard library only, and little of that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
-import socket
 import stat
 import struct
 
@@ -17,7 +15,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 1, 2, 4, 8, 4096, 1
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, MNT_DETACH, RESOLVE_NO_SYMLINKS = -100, 0x1000, 0x8000, 2, 4
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+AF_INET, SOCK_DGRAM, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 2, 2, 0x8913, 0x8914, 1
 # The same numbers on every architecture: these calls are younger than the unified table.
 SYS_OPENAT2, SYS_MOUNT_SETATTR = 437, 442
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -73,10 +71,11 @@ def drop_privileges() -> None:
 
 def raise_loopback() -> None:
     """Bring the loopback of a new network namespace up."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        name = b"lo".ljust(16, b"\0")
-        (flags,) = struct.unpack_from("H", fcntl.ioctl(anything, SIOCGIFFLAGS, name + bytes(24)), 16)
-        fcntl.ioctl(anything, SIOCSIFFLAGS, name + struct.pack("H", flags | IFF_UP) + bytes(22))
+    anything = _check(_libc.socket(AF_INET, SOCK_DGRAM, 0), "socket")
+    name = b"lo".ljust(16, b"\0")
+    (flags,) = struct.unpack_from("H", fcntl.ioctl(anything, SIOCGIFFLAGS, name + bytes(24)), 16)
+    fcntl.ioctl(anything, SIOCSIFFLAGS, name + struct.pack("H", flags | IFF_UP) + bytes(22))
+    os.close(anything)
 
 
 def build_view(
@@ -99,7 +98,7 @@ def build_view(
     # since the list was made.
     sources = {path: _open(path) for path, _ in mounts}
     sources["/tmp"] = _open(temporary)  # noqa: S108 - private from here on
-    devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES if os.path.exists(f"/dev/{name}")}  # noqa: PTH110
+    devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES if os.path.exists(f"/dev/{name}")}
     _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,{_SMALL}")  # noqa: S108
     os.chdir("/tmp")  # noqa: S108
     root = os.open(".", os.O_PATH)
@@ -153,7 +152,7 @@ def _make_devices(root: int, devices: dict[str, int], shared_bytes: int) -> None
 def bound_segments(size: int) -> bool:
     """Bound the System V memory of our own namespace; answer whether the kernel lets its owner (Linux 5.19)."""
     try:
-        with open("/proc/sys/kernel/shmall", "w") as pages:  # noqa: PTH123
+        with open("/proc/sys/kernel/shmall", "w") as pages:
             pages.write(str(size // os.sysconf("SC_PAGE_SIZE")))
     except OSError:
         return False
@@ -192,9 +191,12 @@ def _mount_point(root: int, path: str, *, folder: bool) -> int:
 
 def _link(root: int, path: str, target: str) -> None:
     above = _mount_point(root, path.rpartition("/")[0] or "/", folder=True)
-    with contextlib.suppress(FileExistsError):  # below something that is there
+    try:
         os.symlink(target, path.rpartition("/")[2], dir_fd=above)
-    os.close(above)
+    except FileExistsError:  # below something that is there
+        pass
+    finally:
+        os.close(above)
 
 
 def _mount(source: str, path: str, kind: str, flags: int, options: str = "") -> None:
@@ -237,7 +239,7 @@ def restrict_reach(readable: list[str], writable: list[str], *, network: bool) -
     attributes = struct.pack("QQQ", files, connect, LANDLOCK_SCOPES)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     size = ctypes.c_size_t(len(attributes))
     rules = _check(_libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, size, 0), "landlock")
-    devices = [f"/dev/{name}" for name in (*DEVICES, "shm", "pts", "ptmx") if os.path.exists(f"/dev/{name}")]  # noqa: PTH110
+    devices = [f"/dev/{name}" for name in (*DEVICES, "shm", "pts", "ptmx") if os.path.exists(f"/dev/{name}")]
     # Of other processes' files in there, the kernel shows those without secrets alone.
     for path in (*readable, "/proc"):
         _allow(rules, path, LANDLOCK_READ)
@@ -252,7 +254,7 @@ def restrict_reach(readable: list[str], writable: list[str], *, network: bool) -
 
 
 def _ephemeral_ports() -> range:
-    with open("/proc/sys/net/ipv4/ip_local_port_range") as bounds:  # noqa: PTH123
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as bounds:
         first, last = map(int, bounds.read().split())
     return range(first, last + 1)
 

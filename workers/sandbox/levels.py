@@ -9,8 +9,9 @@ from pathlib import Path
 
 from workers.sandbox.view import PYTHON, View, without
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
-LAUNCH = (str(PYTHON), "-I", "-S", str(LAUNCHER), "{channel}", "--")
+#: As a module, whose bytecode is kept, and not as a script.
+START = "import sys; sys.path.append(sys.argv[1]); import launcher; launcher.main()"
+LAUNCH = (str(PYTHON), "-I", "-S", "-c", START, str(Path(__file__).parent), "{channel}", "--")
 BUBBLEWRAP = "bwrap"
 #: Replaced by the command's own temporary folder where it has a private view.
 PRIVATE = "/tmp"  # noqa: S108 - private

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import selectors
 import signal
@@ -33,7 +33,7 @@ Stopped = Literal["time", "cancelled"]
 class Answer(BaseModel):
     """What a launcher says of its command."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     #: Process id of the command.
     started: int | None = Field(default=None, gt=1)
@@ -99,7 +99,8 @@ class Supervisor:
         self.stdout, self.stderr = tails
         self._reaper = bool(job.get("reaper"))
         self._farewell_s = (REAPING_S if self._reaper else FAREWELL_S) + float(job.get("grace_s", 0.0))
-        self._job = json.dumps(job).encode() + b"\n"
+        text = marshal.dumps(dict(job))
+        self._job = len(text).to_bytes(8, "big") + text
         self._input = memoryview(stdin.encode(errors="surrogateescape"))
         self._answer = bytearray()
         if self._reaper:
@@ -181,12 +182,10 @@ class Supervisor:
         Raises:
             SandboxError: It is no answer of a launcher: something else got hold of the channel.
         """
-        said: dict[str, Any] = {}
         try:
-            for line in self._answer.splitlines():
-                said |= json.loads(line)
-            return Answer.model_validate(said)
-        except (ValueError, TypeError, RecursionError) as error:
+            lines = [line.partition(" ") for line in self._answer.decode().splitlines()]
+            return Answer.model_validate_strings({what: value for what, _, value in lines})
+        except ValueError as error:
             raise SandboxError("What should be the answer of the sandbox's launcher is none.") from error
 
     def _end_orphans(self) -> None:

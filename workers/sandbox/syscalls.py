@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Name -> number, on x86-64 and on 64-bit ARM.
 NUMBERS = {
@@ -57,11 +59,11 @@ def refuse(protected: Iterable[int], *, everyone: bool, segments: bool) -> bool:
     Raises:
         OSError: The kernel refuses it.
     """
-    if platform.machine() not in MACHINES:
+    machine = os.uname().machine
+    if machine not in MACHINES:
         return False
     code = b"".join(
-        struct.pack("HBBI", *each)
-        for each in program(platform.machine(), protected, everyone=everyone, segments=segments)
+        struct.pack("HBBI", *each) for each in program(machine, protected, everyone=everyone, segments=segments)
     )
     instructions = ctypes.create_string_buffer(code)
     header = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))
