@@ -74,14 +74,6 @@ def test_detects_the_strongest() -> None:
     assert detect_sandbox() is detect_sandbox()
 
 
-def test_describes_itself(sandbox: ProcessSandbox) -> None:
-    """A person is told the level, what it means, and how to get those that this host refuses."""
-    told = ProcessSandbox(sandbox.level, {"bubblewrap": "no such program"}).describe()
-    assert told.startswith(f"{sandbox.level}: ")
-    assert "no such program" in told
-    assert "install bubblewrap" in told
-
-
 def test_returns_what_was_printed(sandbox: ProcessSandbox, tmp_path: Path) -> None:
     """Input goes in, both outputs and the status come out."""
     program = "import sys; print(sys.stdin.read()[::-1]); print('oh', file=sys.stderr); sys.exit(3)"

@@ -139,22 +139,18 @@ LEVELS: dict[str, Callable[[Confinement], LaunchPlan]] = {
     "landlock": landlock,
     "process-group": process_group,
 }
+#: Those that give a command a view of its own.
+PRIVATE_LEVELS = ("namespaces", "bubblewrap")
 _PRIVATE_VIEW = (
-    "it sees the system's programs, its workspace and what you list, and no other file, process or network;"
-    " it writes to its workspace only"
+    "a command sees the system's programs, its workspace and what you list, and no other file, process or network; it"
+    " writes to its workspace only"
 )
 #: What a command gets at each level, for a person.
 MEANING = {
     "namespaces": _PRIVATE_VIEW,
     "bubblewrap": _PRIVATE_VIEW,
-    "landlock": "it opens no file but the system's programs, its workspace and what you list, and no TCP connection to"
-    " a fixed port; it sees other processes, and reaches Unix sockets whose path it knows",
-    "process-group": "its time, memory, output and processes are bounded; it can read and write whatever the worker"
-    " can, and use the network",
-}
-#: What would give each level on a host that has it not.
-REMEDY = {
-    "namespaces": "install util-linux, and allow unprivileged user namespaces (in a container: its seccomp profile)",
-    "bubblewrap": "install bubblewrap, and allow unprivileged user namespaces (in a container: its seccomp profile)",
-    "landlock": "use Linux 6.2 or newer with Landlock among its security modules",
+    "landlock": "a command opens no file but the system's programs, its workspace and what you list, and no TCP"
+    " connection to a fixed port; it sees other processes, and reaches Unix sockets whose path it knows",
+    "process-group": "a command's time, memory, output and processes are bounded, and that is all: it reads and writes"
+    " what the worker can, and uses the network",
 }

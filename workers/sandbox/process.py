@@ -15,11 +15,11 @@ from pathlib import Path
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
 from workers.sandbox import tempdirs
-from workers.sandbox.levels import LEVELS, MEANING, REMEDY, Confinement
+from workers.sandbox.advice import SYSTEM_PATH, stronger
+from workers.sandbox.levels import LEVELS, MEANING, PRIVATE_LEVELS, Confinement
 from workers.sandbox.supervisor import Supervisor, Tail
 from workers.sandbox.view import absolute, look
 
-SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 DEFAULT_LIMITS = Limits()
 
 
@@ -75,7 +75,9 @@ class ProcessSandbox:
     def describe(self) -> str:
         """For a person: what the level means, and how to get a stronger one."""
         lines = [f"{self.level}: {MEANING[self.level]}."]
-        lines += [f"{level} is not to be had ({why}): {REMEDY[level]}." for level, why in self._refused.items()]
+        if self.level not in PRIVATE_LEVELS:
+            lines.append(f"{stronger()}.")
+            lines += [f"({level}: {why})" for level, why in self._refused.items()]
         return "\n".join(lines)
 
     def run(
