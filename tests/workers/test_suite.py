@@ -219,15 +219,6 @@ def test_a_test_that_eats_memory_fails_alone(make: Make) -> None:
     assert "MemoryError" in report.failures[0].message
 
 
-def test_a_line_that_was_cut_off_costs_only_itself(make: Make) -> None:
-    """Whatever is written into the event log besides, the tests are counted."""
-    half = '{"event": "re'
-    log = "pathlib.Path(sys.argv[1]).with_name('events.jsonl')"
-    code = f"import pathlib, sys\n    with {log}.open('a') as log: print({half!r}, file=log)"
-    report = run_suite(make(_around(code)))
-    assert (report.passed, report.aborted) == (3, "")
-
-
 def test_wrong_configuration_is_told(make: Make) -> None:
     """Options that pytest does not know abort the run with pytest's own words."""
     report = run_suite(make({"pytest.ini": "[pytest]\naddopts = --no-such-option\n", "tests/test_a.py": ""}))

@@ -15,6 +15,8 @@ _POLL_S = 0.002
 #: Bytes that a fork may send.
 MAX_SENT = 8 << 20
 _CHUNK = 1 << 16
+#: The last that a fork sends; nothing else that it sends has it.
+_END = b"\0"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def fork(work: Callable[[Callable[[bytes], None]], None], timeout_s: float) -> E
         os.setsid()
         try:
             work(lambda data: _send(writing, data))
-            _send(writing, b"\n")
+            _send(writing, _END)
         finally:
             os._exit(0)
     os.close(writing)
@@ -61,9 +63,11 @@ def fork(work: Callable[[Callable[[bytes], None]], None], timeout_s: float) -> E
     _kill_group(child)
     _read(reading, sent)  # without blocking: something the fork left may still hold the other end
     os.close(reading)
-    if how == "exit status 0" and sent.endswith(b"\n"):
+    if how == "exit status 0" and sent.endswith(_END):
         how = "done"
-    return Ending(bytes(sent[:-1]) if how == "done" else bytes(sent), how, processes_left=alive and how == "done")
+    return Ending(
+        bytes(sent.removesuffix(_END)) if how == "done" else bytes(sent), how, processes_left=alive and how == "done"
+    )
 
 
 def _send(descriptor: int, data: bytes) -> None:

@@ -51,7 +51,7 @@ class Isolation:
             self.channel.write("ended", test=number, outcome="hangs", message=self._too_long())
         elif ending.how != "done":
             self.channel.write("ended", test=number, outcome="crashes", message=f"ended with {ending.how}")
-        elif not all(_of(number, line) for line in ending.sent.splitlines()):
+        elif not all(_of(number, line) for line in ending.sent.splitlines(keepends=True)):
             self.channel.write("ended", test=number, outcome="crashes", message="told what no test tells")
         else:
             self.channel.forward(ending.sent)
@@ -80,6 +80,6 @@ def _of(number: int, line: bytes) -> bool:
     """Whether a line is what the fork of a test may tell, of no other test."""
     kind, _, fields = line.partition(b" ")
     try:
-        return kind in _OF_A_FORK and json.loads(fields)["test"] == number
+        return kind in _OF_A_FORK and line.endswith(b"\n") and json.loads(fields)["test"] == number
     except (ValueError, TypeError, LookupError, RecursionError):
         return False
