@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +35,27 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     settings.cache_clear()
     yield
     settings.cache_clear()
+
+
+@pytest.fixture
+def dig(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Makes folders in folders, deeper than any path can name, with a file in each.
+
+    They are gone after the test, whatever became of it: pytest cannot remove them, nor go on beside them.
+    """
+
+    def make(folder: Path, depth: int = 3000) -> None:
+        at = os.open(folder, os.O_DIRECTORY)
+        for _ in range(depth):
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+            os.mkdir("deeper", dir_fd=at)
+            below = os.open("deeper", os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(at)
+
+    yield make
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)  # noqa: S607
 
 
 @pytest.fixture(scope="session")

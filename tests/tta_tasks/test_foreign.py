@@ -159,7 +159,7 @@ def test_a_copy_holds_files_and_links_alone(tree: ForeignTree, canary: Path, tmp
         tree.copy_to(tmp_path / "small", max_bytes=5)
 
 
-def test_a_copy_has_a_bound_of_its_own(tree: ForeignTree, tmp_path: Path) -> None:
+def test_a_copy_has_a_bound_of_its_own(tree: ForeignTree, tmp_path: Path, dig: Callable[[Path], None]) -> None:
     """A file without a byte on the disk, and folders without bottom, are not copied to the end."""
     with (tree.root / "large").open("wb") as file:
         file.truncate(10 << 30)
@@ -168,26 +168,14 @@ def test_a_copy_has_a_bound_of_its_own(tree: ForeignTree, tmp_path: Path) -> Non
     (tree.root / "large").unlink()
     with pytest.raises(Refused, match="too many"):
         tree.copy_to(tmp_path / "fewer", max_bytes=1000, max_entries=1)
-    _dig(tree.root, 300)
+    dig(tree.root)
     with pytest.raises(Refused, match="too deeply"):
         tree.copy_to(tmp_path / "deep", max_bytes=1000)
 
 
-def _dig(folder: Path, depth: int) -> None:
-    """Make folders in folders, deeper than a path can say; with a file in each."""
-    at = os.open(folder, os.O_DIRECTORY)
-    for _ in range(depth):
-        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
-        os.mkdir("deeper", dir_fd=at)
-        below = os.open("deeper", os.O_DIRECTORY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
-
-
-def test_removes_however_deep_and_forbidden(tree: ForeignTree, canary: Path) -> None:
+def test_removes_however_deep_and_forbidden(tree: ForeignTree, canary: Path, dig: Callable[[Path], None]) -> None:
     """Folders that no path can name, and those that took their own permissions away; what links lead to keeps its."""
-    _dig(tree.root / "package", 3000)
+    dig(tree.root / "package")
     forbidden = tree.root / "package" / "forbidden"
     (forbidden / "inner").mkdir(parents=True)
     (forbidden / "inner" / "file").touch()

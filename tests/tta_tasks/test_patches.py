@@ -231,6 +231,64 @@ def test_forbidden_patch_touches_nothing(before: Path, tmp_path: Path, patch: by
     assert _state(tmp_path) == state
 
 
+ONTO = b"diff --git a/odd b/odd\n--- a/odd\n+++ b/odd\n@@ -1 +1 @@\n-x\n+y\n"
+
+
+def _lengthen(path: Path, size: int) -> int:
+    with path.open("wb") as file:
+        return file.truncate(size)
+
+
+ODD: dict[str, Callable[[Path, Path], object]] = {
+    "pipe": lambda odd, _canary: os.mkfifo(odd),
+    "link": lambda odd, canary: odd.symlink_to(canary),
+    "endless": lambda odd, _canary: odd.symlink_to("/dev/zero"),
+    "circle": lambda odd, _canary: odd.symlink_to(odd.name),
+    "folder": lambda odd, _canary: (odd / "inner").mkdir(parents=True),
+    "sparse": lambda odd, _canary: _lengthen(odd, 1 << 40),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_patch_onto_what_is_no_file(before: Path, tmp_path: Path, make: Callable[[Path, Path], object]) -> None:
+    """It is refused without waiting and without reading a terabyte, and nothing is touched."""
+    canary = tmp_path / "canary"
+    canary.write_text("x\n")
+    make(before / "odd", canary)
+    with pytest.raises(PatchError):
+        patches.apply(INNOCENT + ONTO, before)
+    assert canary.read_text() == "x\n"
+    assert not (before / "innocent.py").exists()
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_tree_with_what_is_no_file(
+    before: Path, after: Path, tmp_path: Path, make: Callable[[Path, Path], object]
+) -> None:
+    """No patch is made of it, and where it is not asked for it is of no matter."""
+    make(after / "odd", tmp_path / "canary")
+    (after / "src" / "m.py").write_text("changed\n")
+    if not (after / "odd" / "inner").exists():
+        with pytest.raises(PatchError):
+            patches.diff(before, after)
+    assert patches.paths(patches.diff(before, after, only=["src"])) == ("src/m.py",)
+
+
+def test_patch_of_files_without_a_tree() -> None:
+    """Contents make a patch as trees do, and no name leads outside."""
+    name = os.fsdecode(b"new\xff/n.py")
+    old = {"a.py": patches.File(b"1\n"), "gone": patches.File(b"x")}
+    new = {"a.py": patches.File(b"2\n", executable=True), name: patches.File(b"\0")}
+    patch = patches.between(old, new)
+    assert sorted(patches.paths(patch)) == sorted(["a.py", "gone", name])
+    assert patches.between(new, new) == b""
+    with pytest.raises(PatchError, match="does more than"):  # git would tell of it on two lines
+        patches.paths(patches.between({}, {"a\nb": patches.File(b"")}))
+    for path in ("../a", "/a", ".git/config", "a/./b"):
+        with pytest.raises(PatchError, match="leads outside"):
+            patches.between({}, {path: patches.File(b"")})
+
+
 def test_only_allowed_paths(before: Path, after: Path) -> None:
     """Each path, that of a deleted file too, must be allowed before any is touched."""
     (after / "src" / "gone.py").unlink()

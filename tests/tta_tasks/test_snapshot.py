@@ -226,6 +226,28 @@ def test_special_files_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert snapshot.warnings == ("Left out, because it is neither a file nor a link: pipe, socket.",)
 
 
+def test_link_over_thousands_of_components_is_given_up(tmp_path: Path) -> None:
+    """Links that lead over each other's long ways are left out, however long a walk they ask for."""
+    (tmp_path / "d").mkdir()
+    for number in range(30):
+        (tmp_path / f"l{number}").symlink_to("d/../" * 800 + f"l{number + 1}")
+    (tmp_path / "l30").symlink_to("d")
+    snapshot = _take(tmp_path)
+    assert _names(snapshot) == ["l30"]
+    assert snapshot.warnings == (
+        "Left out, because it is a symbolic link that leads outside: l0, l1, l10 and 27 more.",
+    )
+
+
+def test_folders_without_bottom_are_left_out(tmp_path: Path, dig: Callable[[Path], None]) -> None:
+    """What is nested deeper than any repository is named, and not looked into."""
+    dig(tmp_path)
+    snapshot = _pack(tmp_path)
+    assert snapshot.files == 100
+    assert len(snapshot.warnings) == 1
+    assert snapshot.warnings[0].startswith("Left out, because it is nested too deeply: ")
+
+
 @pytest.mark.parametrize("versioned", [False, True])
 def test_names_of_any_bytes_survive(tmp_path: Path, *, versioned: bool) -> None:
     """Names that are no UTF-8, long, or hold control characters come through unchanged."""
@@ -315,14 +337,20 @@ def test_broken_repository_is_not_taken_for_a_folder(repository: Path) -> None:
         _take(repository)
 
 
+def _become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("meddle", "message"),
     [
         (Path.unlink, "module cannot be read: No such file"),
         (lambda path: path.write_text("longer than before"), "module changed while it was read"),
-        (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "module cannot be read"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "module cannot be read: it is a symbolic link"),
+        (_become_a_pipe, "module cannot be read: it is no regular file"),
     ],
-    ids=["vanishes", "grows", "becomes a link"],
+    ids=["vanishes", "grows", "becomes a link", "becomes a pipe"],
 )
 def test_tree_that_changes_meanwhile(tmp_path: Path, meddle: Callable[[Path], object], message: str) -> None:
     """A file that vanishes, grows, or turns into a link after it was listed is a SnapshotError."""

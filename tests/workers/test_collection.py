@@ -333,6 +333,100 @@ def test_nothing_to_refactor_is_no_patch(bench: Bench) -> None:
     assert (result.status, result.patch) == (Status.COMPLETED, None)
 
 
+# -- repositories that mean harm --------------------------------------------------------------------------------------
+
+#: Once a module is on trial in another form, puts something else in its place, wherever it finds it, and fails.
+SWAPPING = """\
+import os
+from pathlib import Path
+
+import calc
+
+
+def test_swap():
+    own = Path(calc.__file__)
+    if ".format(" in own.read_text():
+        return
+    places = [own, *(tree / "calc.py" for tree in Path(os.getcwd()).parents[1].glob("**/tree"))]
+    for place in [*places, *(above / "tree" / "calc.py" for above in Path(os.getcwd()).parents)]:
+        try:
+            place.unlink()
+            SWAP
+        except OSError:
+            pass
+    VERDICT
+"""
+SWAPS = {
+    "link": "os.symlink({canary!r}, place)",
+    "pipe": "os.mkfifo(place)",
+    "folder": "os.mkdir(place)",
+    "endless": "os.symlink('/dev/zero', place)",
+    "source": "place.write_text('planted = 1')",
+}
+
+
+@pytest.mark.parametrize("verdict", ["raise AssertionError", "pass"], ids=["fails", "passes"])
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS)
+def test_a_module_is_swapped_while_it_is_on_trial(bench: Bench, tmp_path: Path, swap: str, verdict: str) -> None:
+    """No file of the host is written, nothing is waited for, and only what the tools made of the source is kept."""
+    canary = tmp_path / "canary"
+    canary.write_text("canary")
+    swapping = SWAPPING.replace("SWAP", swap.format(canary=str(canary))).replace("VERDICT", verdict)
+    files = {**TREE, "tests/test_swap.py": swapping}
+    request = RefactoringRequest(snapshot=bench.snapshot(files), component=COMPONENT)
+    result = refactoring.run(request, bench.context)
+    assert canary.read_text() == "canary"
+    kept = {step.name: step.outcome for step in result.steps}
+    assert kept["pyupgrade"] == ("kept" if verdict == "pass" else "dropped")
+    if result.patch is not None:
+        tree = bench.tree(files)
+        assert patches.apply(bench.context.store.get(result.patch), tree) == ("calc.py",)
+        assert "planted" not in (tree / "calc.py").read_text()
+
+
+#: A plugin of mypy's that changes all modules it can reach when it is loaded.
+PLUGIN = """\
+from pathlib import Path
+
+for above in Path(__file__).parents[:6]:
+    for place in above.glob("**/calc.py"):
+        try:
+            place.write_text("planted = 1\\n")
+        except OSError:
+            pass
+
+
+def plugin(version):
+    from mypy.plugin import Plugin
+
+    return Plugin
+"""
+
+
+def test_a_gate_that_runs_the_repositorys_code_changes_nothing(bench: Bench) -> None:
+    """What a plugin does to the trees that mypy looks at reaches neither the collected tree nor a patch."""
+    configuration = "[tool.mypy]\nplugins = ['planting.py']\n"
+    files = {**TREE, "pyproject.toml": configuration, "planting.py": PLUGIN}
+    wrong = bench.patch({"calc.py": TIDIER + "\n\nwrong: int = 'text'\n"}, files)
+    request = CollectionRequest(
+        snapshot=bench.snapshot(files),
+        component=COMPONENT,
+        needs=bench.done(
+            RefactoringResult(status=Status.COMPLETED, patch=wrong),
+            GenerationResult(
+                status=Status.COMPLETED, module=MODULE, patch=bench.patch({"tests/test_more.py": NEGATIVE}, files)
+            ),
+        ),
+        target=Target.STAGING,
+        gates=Gates(coverage=10, types=True),
+    )
+    result = collection.run(request, bench.context)
+    assert next(gate for gate in result.gates if gate.name == "types").outcome != "off"
+    collected = bench.files(result.tree)
+    assert "planted" not in collected["calc.py"]
+    assert collected == {**files, "calc.py": collected["calc.py"], "tests/test_more.py": NEGATIVE}
+
+
 def deploy(bench: Bench, environment: str, tree: str | None) -> DeploymentResult:
     """Deploy a collected tree to an environment of the worker's targets file."""
     collected = CollectionResult(status=Status.COMPLETED, tree=tree)

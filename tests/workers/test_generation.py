@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tta_tasks import patches, plugins
-from tta_tasks.errors import EngineFailed, TtaError, UnknownEngine
+from tta_tasks.errors import EngineFailed, TreeRefused, TtaError, UnknownEngine
 from tta_tasks.foreign import ForeignTree
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import (
@@ -31,7 +31,7 @@ from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack
 from workers.acceptance.placement import place_tests
-from workers.stages import generation, testing
+from workers.stages import dispatch, generation, testing
 from workers.stages.context import Context
 
 MODULE = Module(name="calc", path="calc.py")
@@ -256,6 +256,39 @@ def test_a_cancelled_run_gives_no_verdict(desk: Desk, monkeypatch: pytest.Monkey
         desk.generate({"calc.py": SOURCE}, engine="characterize")
 
 
+class Careless(Scripted):
+    """An engine that runs the component's code, and then reads what that was to leave."""
+
+    name = "careless"
+
+    def generate(self, job: GenerationJob) -> Sequence[CandidateTests]:
+        """Reads through the one door."""
+        job.workspace.run_python("-c", "import os; os.mkfifo('left\\nbehind')")
+        ForeignTree(job.workspace.root).read_bytes(job.workspace.project / "left\nbehind")
+        return ()
+
+
+def test_what_is_refused_ends_the_task_in_plain_words(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is permanent, and says what was found where; the name cannot forge a line of a log."""
+    monkeypatch.setattr(plugins, "load", lambda _group, _name: Careless)
+    fields = {"engine": "careless", "module": MODULE, "coverage_threshold": 100, "component": COMPONENT}
+    request = GenerationRequest.model_validate({**fields, "snapshot": desk.snapshot({"calc.py": SOURCE})})
+    context = desk.context(request)
+    with pytest.raises(TreeRefused, match="left in its tree what is not opened") as caught:
+        dispatch.perform(context.task, desk.ledger)
+    assert "packages/calc/left\\nbehind: it is no regular file." in caught.value.message
+
+
+def test_a_suite_that_spoils_its_tree_spoils_no_round(desk: Desk, script: Callable[..., list[GenerationJob]]) -> None:
+    """What tests do to the tree while the baseline is measured is gone when an engine looks at it."""
+    spoiling = "import calc, os, pathlib\n\n\ndef test_it():\n    here = pathlib.Path(calc.__file__)\n"
+    spoiling += "    here.unlink()\n    os.symlink('/dev/zero', here)\n    os.mkfifo('tests/test_calc_scripted.py')\n"
+    jobs = script(NEGATIVE + HALF.replace("import calc\n", ""))
+    result = desk.generate({"calc.py": SOURCE, "tests/test_it.py": spoiling})
+    assert result.status is Status.COMPLETED
+    assert jobs[0].output_path == "tests/test_calc_scripted.py"
+
+
 PLACES = {
     "plain": ({"tests/test_x.py"}, "pkg.mod", "tests/test_mod_new.py"),
     "no tests yet": (set(), "pkg.mod", "tests/test_mod_new.py"),
@@ -277,4 +310,4 @@ def test_new_files_follow_the_habits_of_the_tests(tmp_path: Path, files: set[str
         (tmp_path / file).touch()
     # A request for one module knows of no other; the tree does.
     module = Module(name=name, path=f"{name.replace('.', '/')}.py")
-    assert place_tests(ForeignTree(tmp_path), Component(name="pkg", modules=(module,)), module, "new") == expected
+    assert place_tests(tmp_path, Component(name="pkg", modules=(module,)), module, "new") == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,30 @@ def test_folder_is_gone_with_its_block(tmp_path: Path) -> None:
         (folder / "sub" / "file").touch()
         (folder / "sub").chmod(0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_without_bottom_is_gone_with_its_block(tmp_path: Path, dig: Callable[[Path], None]) -> None:
+    """Folders deeper than any path can name, as a test can leave them, keep no worker from going on."""
+    with tempdirs.create(tmp_path) as folder:
+        dig(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_links_lead_to_stays_as_it_was(tmp_path: Path) -> None:
+    """Neither its content nor its permissions change when a folder with links to it is removed."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "canary").write_text("canary")
+    outside.chmod(0o500)
+    with tempdirs.create(tmp_path / "work") as folder:
+        (folder / "away").symlink_to(outside)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "away").symlink_to("../../../outside")
+        (folder / "inner").chmod(0o500)
+    assert outside.stat().st_mode & 0o777 == 0o500
+    outside.chmod(0o700)
+    assert (outside / "canary").read_text() == "canary"
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_folder_is_reaped_once_its_process_has_died(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
