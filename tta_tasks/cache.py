@@ -46,7 +46,7 @@ def content_key(*, stage: str, version: str, request: Mapping[str, object], inpu
         key.update(hashlib.sha256(os.fsencode(path)).digest())
         try:
             key.update(hashlib.sha256((root / path).read_bytes()).digest())
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             key.update(b"absent")
     return key.hexdigest()
 

@@ -286,8 +286,8 @@ class Refactorer(Protocol):
 
         Args:
             workspace: The tree to change.
-            verify: Runs the suite, the public-API comparison and the imports on the tree as it is now; answers why the
-                tree does not hold, or an empty string.
+            verify: Runs the suite, the public-API comparison and the imports on a copy of the tree as it was, with the
+                component's modules as they are now; answers why that does not hold, or an empty string.
 
         Raises:
             EngineFailed: It gave up.
