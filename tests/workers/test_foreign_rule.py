@@ -342,7 +342,7 @@ def test_the_rule_sees(tmp_path: Path, body: str) -> None:
         "def f(tree: ForeignTree):\n    return tree.is_file('x')",
         "def f():\n    tree = ForeignTree(root)\n    def g():\n        return tree.read_text('x')\n    return g",
         "def f():\n    tree, name = ForeignTree(root), 'x'\n    return tree.read_text(name)",
-        "class A:\n    def __init__(self):\n        self._x = ForeignTree(root)\n    def f(self):\n        self._x.is_file(1)",
+        "class A:\n    def __init__(self):\n        self.x = ForeignTree(1)\n    def f(self):\n        self.x.exists",
         "class A:\n    @property\n    def place(self) -> ForeignTree: ...\ndef f(a):\n    return a.place.is_file('x')",
         "class A:\n    x: ForeignTree\n    def f(self):\n        self.x.is_file('x')\nclass B:\n    x: Path",
         "text.replace('a', 'b')",

@@ -99,7 +99,7 @@ class _Parts:
 
     @classmethod
     def of(cls, source: str) -> _Parts:
-        tree = parsing.python(source)
+        tree = parsing.shallow(parsing.python(source))
         rest, head = list(tree.body), 0
         docstring = ""
         if ast.get_docstring(tree) is not None:

@@ -31,15 +31,17 @@ class TreeGuard:
         self._stamps = self._scanned(sys.maxsize)
 
     def changes(self, but: Collection[str] = ()) -> list[str]:
-        """Paths of files relative to the tree that were written, added or removed since, except ``but``."""
+        """Paths relative to the tree of files that were written, added or removed since, except ``but``.
+
+        Folders that were there before are named, with a slash at the end, where their modes have changed.
+        """
         try:
             now = self._scanned()
         except OSError as error:
             return [f"{error.filename}: {error.strerror}"]
         differing = (path for path in {*now, *self._stamps} if now.get(path) != self._stamps.get(path))
-        return sorted(
-            path for path in differing if path not in but and not path.endswith("/") and not _in_passing(path)
-        )
+        told = (path for path in differing if not path.endswith("/") or (path in now and path in self._stamps))
+        return sorted(path for path in told if path not in but and not _in_passing(path))
 
     def restore(self) -> None:
         """Make the tree what it was, with nothing added: what tools keep in passing may be somebody's code, too.
@@ -70,7 +72,8 @@ class TreeGuard:
 
     def _scanned(self, most_added: int = _MOST_ADDED) -> dict[str, _Stamp]:
         """Files by path, and folders with a slash. The time of change (ctime) cannot be set back by who wrote."""
-        stamps: dict[str, _Stamp] = {}
+        root = ForeignTree(self.foreign.root.parent).status(self.foreign.root.name)
+        stamps: dict[str, _Stamp] = {"./": (root.st_ino, root.st_mode) if root else ()}
         for found in self.foreign.walk(max_entries=len(self._stamps) + most_added, folders=True):
             status = found.status
             if found.folder:
