@@ -100,6 +100,7 @@ class Installer:
         overrides: Sequence[str] = (),
         wheelhouse: Path | None = None,
         prerelease: bool = False,
+        further: bool = True,
     ) -> Completed:
         """Find a version of everything that ``requirements`` need, among packages that have a wheel.
 
@@ -109,13 +110,16 @@ class Installer:
             overrides: Of the same form; they take the place of all others of their name.
             wheelhouse: A folder of wheels that were built here.
             prerelease: Whether all packages may be pre-releases.
+            further: Whether what they need in turn is found, too.
 
         Returns:
             The command; its standard output is the list for :meth:`make`: versions pinned by hash.
         """
         options = ["--generate-hashes", "--prerelease", "allow" if prerelease else "if-necessary-or-explicit"]
-        options += ["--find-links", str(wheelhouse)] if wheelhouse else []
-        return self._compile(requirements, {"--constraints": constraints, "--overrides": overrides}, *options)
+        options += [] if further else ["--no-deps"]
+        # An option would take the place of the variable that names this host's own folders.
+        lines = [*([f"--find-links {wheelhouse}"] if wheelhouse else []), *requirements]
+        return self._compile(lines, {"--constraints": constraints, "--overrides": overrides}, *options)
 
     def make(self, home: Path, lock: str) -> Path:
         """Make a virtual environment of pinned wheels; answer its interpreter.

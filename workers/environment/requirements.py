@@ -143,10 +143,15 @@ class RequirementReader:
         old = _table(data, "tool", "uv").get("dev-dependencies")
         if isinstance(old, list):
             groups["dev"] = [*groups.get("dev", []), *old]
+        if canonicalize_name(name) not in {canonicalize_name(each) for each in groups}:
+            raise Unacceptable(f"there is no dependency group {name}")
         try:
             words = list(resolve_dependency_groups(groups, name))
-        except (ValueError, TypeError, LookupError, ExceptionGroup) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise Unacceptable(f"dependency-groups.{name} does not hold: {error}") from error
+        except ExceptionGroup as errors:
+            why = "; ".join(map(str, errors.exceptions))
+            raise Unacceptable(f"dependency-groups.{name} does not hold: {why}") from errors
         return self.listed(words, folder, f"dependency-groups.{name}")
 
     def file(self, path: str, *, included: int = 0) -> list[Wanted]:

@@ -130,6 +130,7 @@ class Workshop:
         constraints: Sequence[str] = (),
         overrides: Sequence[str] = (),
         prerelease: bool = False,
+        further: bool = True,
     ) -> Lock:
         """Pin everything that is wanted, and what it needs; builds what has no wheel.
 
@@ -139,6 +140,7 @@ class Workshop:
             constraints: Limits, by name.
             overrides: Requirements that replace all others of their name.
             prerelease: Whether all packages may be pre-releases.
+            further: Whether what they need in turn is found, too.
 
         Raises:
             EnvironmentFailed: There is no solution.
@@ -161,12 +163,17 @@ class Workshop:
         chosen = [*constraints, *given.values()]
         while True:
             done = self.installer.resolve(
-                lines, constraints=chosen, overrides=overrides, wheelhouse=self._wheelhouse, prerelease=prerelease
+                lines,
+                constraints=chosen,
+                overrides=overrides,
+                wheelhouse=self._wheelhouse,
+                prerelease=prerelease,
+                further=further,
             )
             if done.ok:
                 return self._lock(done.stdout, hashes)
             missing = dict.fromkeys(_WHEEL_MISSING.findall(done.stderr)) if not done.stopped else {}
-            if not any([self._provide(canonicalize_name(name), done.stderr) for name in missing]):  # noqa: C419 - all of them
+            if not any([self._provide(canonicalize_name(name), done.stderr, hashes) for name in missing]):  # noqa: C419 - all of them
                 self.installer.require(done)
 
     def make(self, home: Path, lock: Lock) -> Path:
@@ -355,7 +362,7 @@ class Workshop:
                 raise BuildFailed(f"{error}.") from error
         return self._from_archive(content, source.subdirectory, name)
 
-    def _provide(self, name: str, message: str) -> bool:
+    def _provide(self, name: str, message: str, hashes: Mapping[str, Sequence[str]]) -> bool:
         """Build a package that has no wheel that fits; answer whether there is one more now."""
         if name in self._building:
             return False
@@ -368,7 +375,7 @@ class Workshop:
                 return False
             self._tried.add((name, version))
             self.progress(f"building {name} {version}")
-            content = ForeignTree(work).read_bytes("archive", max_bytes=MAX_ARCHIVE_BYTES)
+            content = _fetched(work, hashes.get(name))
             # The usual build tools would look for the version in a history, which an archive has not.
             self._keep(self._from_archive(content, "", name, env=dict.fromkeys(VERSIONED, version)))
         except OSError as error:
@@ -593,6 +600,14 @@ def _specifiers(name: str, message: str) -> list[str]:
     said = re.findall(rf"(?:depends on|require|depend on) {written}((?:[<>=!~]=?|===)[^\s`]+)", message, re.IGNORECASE)
     found = list(dict.fromkeys(each.rstrip(".,") for each in said))
     return list(dict.fromkeys([",".join(found), *found, ""]))
+
+
+def _fetched(work: Path, hashes: Sequence[str] | None) -> bytes:
+    """The archive that was fetched, if it is one of those that are asked for."""
+    content = ForeignTree(work).read_bytes("archive", max_bytes=MAX_ARCHIVE_BYTES)
+    if hashes and f"sha256:{hashlib.sha256(content).hexdigest()}" not in hashes:
+        raise BuildFailed("its source archive is not the one whose hash is asked for.")
+    return content
 
 
 def _only_folder(tree: Path) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from tta_tasks.errors import EnvironmentFailed, UnknownEngine
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Check
 from tta_tasks.settings import settings
 from workers.environment.installer import DEPENDENCIES_FAILED
 from workers.environment.interpreters import Interpreter, find_interpreter
+from workers.environment.requirements import RequirementReader
 from workers.environment.workshop import workshop
 from workers.sandbox import detect_sandbox
 
@@ -102,7 +104,8 @@ def _build(home: Path, interpreter: Interpreter, progress: Callable[[str], None]
     progress(f"installing OpenHands {VERSION} for Python {interpreter.version}")
     with workshop(settings().cache, detect_sandbox(), interpreter) as shop:
         try:
-            python = shop.installer.make(home / "venv", REQUIREMENTS.read_text(encoding="utf-8"))
+            pinned = RequirementReader(ForeignTree(REQUIREMENTS.parent)).file(REQUIREMENTS.name)
+            python = shop.make(home / "venv", shop.resolve(pinned, further=False))
         except EnvironmentFailed as error:
             raise EnvironmentFailed(
                 f"OpenHands does not install: {error.message.removeprefix(DEPENDENCIES_FAILED)}",
