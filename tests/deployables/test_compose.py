@@ -43,6 +43,28 @@ def test_each_queue_has_a_worker_that_proves_its_work(compose: dict[str, Any]) -
         assert "container_name" not in service, "it could not be scaled"
 
 
+def test_what_is_deployed_shares_no_volume_with_what_runs_tests(compose: dict[str, Any]) -> None:
+    """Workers of collection, deployment and agents have a cache each; the releases are the deployment worker's."""
+    mounted: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", ()):
+            source, _, place = volume.partition(":")
+            if not place.endswith(":ro"):
+                mounted.setdefault(source, set()).add(name)
+    assert mounted["cache"] == {"worker-testing", "worker-refactoring"}
+    for volume, owner in {
+        "agents": "worker-openhands",
+        "collection": "worker-collection",
+        "deployment": "worker-deployment",
+        "releases": "worker-deployment",
+    }.items():
+        assert mounted[volume] == {owner}
+    for queue in NAMES:
+        places = [volume.split(":")[1] for volume in compose["services"][f"worker-{queue}"]["volumes"]]
+        assert places.count("/var/cache/tta") == 1
+    assert {source for source in mounted if not source.startswith((".", "$"))} == set(compose["volumes"])
+
+
 def test_loopback_overlay_has_the_same_workers(root: Path, compose: dict[str, Any]) -> None:
     """Every worker of the Compose file is on the loopback where the file is verified."""
 

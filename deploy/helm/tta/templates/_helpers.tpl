@@ -37,10 +37,16 @@ capabilities: {drop: [ALL]}
 - ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+  {{- with .Values.networkPolicy.dnsTo }}
+  to: {{ toJson . }}
+  {{- end }}
 - ports:
     {{- range .Values.networkPolicy.brokerPorts }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+  {{- with .Values.networkPolicy.brokerTo }}
+  to: {{ toJson . }}
+  {{- end }}
 {{- end }}
 
 {{- /* Secrets are files, never an environment. Of one container: (dict "root" $ "own" (dict VOLUME (list SECRET KEY...))) */ -}}
