@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
@@ -228,6 +229,36 @@ def test_nothing_that_a_repository_names_is_run(repository: Path, canary: Canary
     assert not canary.file.exists(), canary.file.read_text()
 
 
+@pytest.mark.parametrize("attack", ["filter", "fsmonitor", "hooks", "include", "configuration of the work tree"])
+def test_nothing_is_run_in_a_linked_work_tree(repository: Path, canary: Canary, attack: str) -> None:
+    """A linked work tree has the configuration, and the hooks, of the repository that it belongs to."""
+    tree = repository.parent / "tree"
+    _git(repository, "worktree", "add", "-q", "-b", "side", str(tree))
+    ATTACKS[attack](repository, canary)
+    if attack == "configuration of the work tree":
+        shutil.copy(repository / ".git" / "config.worktree", repository / ".git" / "worktrees" / "tree")
+    shutil.copytree(
+        repository / ".git" / "info", repository / ".git" / "worktrees" / "tree" / "info", dirs_exist_ok=True
+    )
+    (tree / ".gitattributes").write_text("* filter=evil\n")
+    os.utime(tree / "module.py", (0, 0))
+    canary.file.unlink(missing_ok=True)  # git itself has just made the work tree
+    _everything(tree)
+    assert not canary.file.exists(), canary.file.read_text()
+
+
+def test_the_users_own_programs_are_not_run_either(repository: Path, canary: Canary, home: Path) -> None:
+    """A repository's attributes choose among the filters that the user has (Git LFS): none of them is started."""
+    for name in ("filter.lfs.clean", "filter.lfs.process", "diff.external", "core.fsmonitor", "alias.status"):
+        _git(home, "config", "--global", name, str(canary))
+    _git(home, "config", "--global", "commit.gpgSign", "true")
+    _git(home, "config", "--global", "gpg.program", str(canary))
+    (repository / ".gitattributes").write_text("* filter=lfs diff=lfs merge=lfs -text\n")
+    os.utime(repository / "module.py", (0, 0))
+    _everything(repository)
+    assert not canary.file.exists(), canary.file.read_text()
+
+
 @pytest.mark.parametrize("lacking", ["HEAD", "HEAD^{tree}", "HEAD:module.py"])
 def test_missing_objects_are_not_fetched(repository: Path, canary: Canary, lacking: str) -> None:
     """Of a repository that lacks what it promised, git says so: no remote is asked, by no program and no address."""
@@ -351,6 +382,20 @@ def test_nothing_is_written_through_links(repository: Path, tmp_path: Path, plac
     with pytest.raises((PatchError, UsageError)):
         patches.commit_branch(repository, "HEAD", "results", [(PATCH, "Change")], force=True)
     assert (_state(tmp_path / "elsewhere") or elsewhere.stat().st_size) == before
+
+
+@pytest.mark.parametrize("path", ["../secret.x", "src/../../s", "/etc/hostname", "./module.py", "src//module"])
+def test_index_that_names_files_outside_is_refused(repository: Path, path: str) -> None:
+    """No file outside the folder travels, whatever paths a crafted index has."""
+    written = "z" * len(path)
+    (repository / written).touch()
+    _git(repository, "add", written)
+    index = repository / ".git" / "index"
+    content = index.read_bytes()[:-20].replace(written.encode(), path.encode())
+    index.write_bytes(content + hashlib.sha1(content, usedforsecurity=False).digest())
+    (repository.parent / "secret.x").touch()
+    with pytest.raises(SnapshotError, match="leads outside"):
+        _take(repository)
 
 
 @pytest.mark.parametrize("name", [".git", ".git/HEAD", ".git/index", ".git/config", ".git/packed-refs"])

@@ -310,4 +310,4 @@ def test_new_files_follow_the_habits_of_the_tests(tmp_path: Path, files: set[str
         (tmp_path / file).touch()
     # A request for one module knows of no other; the tree does.
     module = Module(name=name, path=f"{name.replace('.', '/')}.py")
-    assert place_tests(tmp_path, Component(name="pkg", modules=(module,)), module, "new") == expected
+    assert place_tests(ForeignTree(tmp_path), Component(name="pkg", modules=(module,)), module, "new") == expected

@@ -137,13 +137,15 @@ def tracked(repository: Repository) -> Listing:
 
     Raises:
         GitFailed: git refuses.
-        SnapshotError: A folder cannot be read.
+        SnapshotError: A folder cannot be read, or the index names a file outside.
     """
     records = repository.run("ls-files", "-z", "--stage").split(b"\0")[:-1]
     paths, submodules = set(), {}
     for record in records:
         described, _, name = record.partition(b"\t")
         path = os.fsdecode(name)
+        if not {"", ".", ".."}.isdisjoint(path.split("/")):  # git writes no such index, and prints one that it reads
+            raise SnapshotError(f"git's index names a path that leads outside: {shown(path)}.", "Who made this folder?")
         if described.startswith(b"160000"):
             submodules[path] = "it is a submodule"
         elif not is_junk(path):
