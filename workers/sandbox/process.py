@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tta_tasks.errors import SandboxError
 from tta_tasks.protocols import Completed, Limits
-from workers.sandbox import tempdirs
+from workers.sandbox import groups, tempdirs
 from workers.sandbox.advice import SYSTEM_PATH, stronger
 from workers.sandbox.levels import LEVELS, MEANING, PRIVATE_LEVELS, Confinement
 from workers.sandbox.supervisor import Supervisor, Tail
@@ -99,20 +99,28 @@ class ProcessSandbox:
             raise SandboxError(f"The sandbox is to open {absent[0]} to a command, but there is no such path.")
         command = tuple(map(str, argv))
         started = time.monotonic()
-        with tempdirs.create(_folders()) as temporary:
+        with tempdirs.create(_folders()) as temporary, groups.command_group(limits) as group:
             view = look(command[0], cwd, writable=writable, readable=readable, network=network)
             given = Confinement(temporary, view, network, limits.processes, limits.memory_bytes)
             plan = self._confine(given)
             job = {
                 **plan.job,
-                "cwd": str(absolute(cwd)),
+                "cwd": absolute(cwd),
                 "env": _environment(command[0], plan.temporary) | dict(env or {}),
                 "rlimits": _rlimits(limits),
                 "grace_s": limits.grace_s,
+                **({"group": group.entry} if group else {}),
             }
             launch = (*plan.argv, *command)
             tails = Tail(limits.output_bytes, output), Tail(limits.output_bytes, output)
-            with Supervisor(launch, env={"PATH": SYSTEM_PATH}, job=job, stdin=stdin or "", tails=tails) as supervisor:
+            with Supervisor(
+                launch,
+                env={"PATH": SYSTEM_PATH},
+                job=job,
+                stdin=stdin or "",
+                tails=tails,
+                descriptors=[group.entry] if group else [],
+            ) as supervisor:
                 stopped = supervisor.watch(limits.wall_s, cancelled)
             return Completed(
                 argv=command,

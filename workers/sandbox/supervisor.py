@@ -83,6 +83,7 @@ class Supervisor:
         job: Mapping[str, Any],
         stdin: str,
         tails: tuple[Tail, Tail],
+        descriptors: Sequence[int] = (),
     ) -> None:
         """Start it.
 
@@ -92,6 +93,7 @@ class Supervisor:
             job: What the launcher is told.
             stdin: Text for the command's standard input.
             tails: What keeps the end of its standard output, and of its standard error.
+            descriptors: What the launcher is given beside its channel, under the same numbers.
 
         Raises:
             SandboxError: The first program of ``argv`` cannot be started.
@@ -116,7 +118,7 @@ class Supervisor:
                     bufsize=0,
                     env=dict(env),
                     cwd="/",
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *descriptors],
                     start_new_session=True,
                 )
             except OSError as error:
