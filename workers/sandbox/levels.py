@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def process_group(given: Confinement) -> LaunchPlan:
 
 def _outside(given: Confinement) -> dict[str, object]:
     """What the launcher does where its command is among the host's other processes."""
-    bound = {"processes": given.processes} if os.getuid() == 0 else {}
+    bound = {"processes": given.processes} if sys.platform == "linux" and os.getuid() == 0 else {}
     return {"reaper": True, "protected": [os.getpid()], **bound}
 
 
