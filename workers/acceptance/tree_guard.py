@@ -31,17 +31,14 @@ class TreeGuard:
         self._stamps = self._scanned(sys.maxsize)
 
     def changes(self, but: Collection[str] = ()) -> list[str]:
-        """Paths relative to the tree of files that were written, added or removed since, except ``but``.
-
-        Folders that were there before are named, with a slash at the end, where their modes have changed.
-        """
+        """Paths of files relative to the tree that were written, added or removed since, except ``but``."""
         try:
             now = self._scanned()
         except OSError as error:
             return [f"{error.filename}: {error.strerror}"]
         differing = (path for path in {*now, *self._stamps} if now.get(path) != self._stamps.get(path))
-        told = (path for path in differing if not path.endswith("/") or (path in now and path in self._stamps))
-        return sorted(path for path in told if path not in but and not _in_passing(path))
+        files = (path for path in differing if not path.endswith("/") and not _in_passing(path))
+        return sorted(path for path in files if path not in but)
 
     def restore(self) -> None:
         """Make the tree what it was, with nothing added: what tools keep in passing may be somebody's code, too.
