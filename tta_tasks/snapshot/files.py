@@ -152,7 +152,12 @@ def tracked(repository: Repository) -> Listing:
             paths.add(path)
     # A folder that was replaced by a link is none of these; git counts what was below as deleted, too.
     above = {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents}
-    return _listing(repository.folder, lambda path, is_folder: path not in (above if is_folder else paths), submodules)
+    return _listing(
+        repository.folder,
+        lambda path, is_folder: path not in (above if is_folder else paths),
+        submodules,
+        expected=paths,
+    )
 
 
 def untracked_modules(repository: Repository) -> list[str]:
@@ -186,9 +191,21 @@ def folder(root: Path, *, max_files: int, gitignore: bool) -> Listing:
 
 
 def _listing(
-    root: Path, skip: Callable[[str, bool], bool], left_out: Mapping[str, str], *, max_files: int | None = None
+    root: Path,
+    skip: Callable[[str, bool], bool],
+    left_out: Mapping[str, str],
+    *,
+    max_files: int | None = None,
+    expected: Iterable[str] = (),
 ) -> Listing:
     """What is below ``root`` and not skipped; what cannot travel is left out with its reason.
+
+    Args:
+        root: The folder.
+        skip: Asked about each path, and whether it is a folder.
+        left_out: Path -> why it is left out already.
+        max_files: Give up above that.
+        expected: Files that are looked for by these names, where a folder lists them under others (macOS).
 
     Raises:
         SnapshotError: A folder cannot be read, or there are too many files.
@@ -211,11 +228,19 @@ def _listing(
             found.append(each)
             if max_files is not None and len(found) > max_files:
                 raise SnapshotError(f"{root} has more than {max_files:,} files.", "Raise TTA_MAX_SNAPSHOT_FILES.")
+        found += _named(tree, set(expected).difference(each.path for each in found))
         links = {each.path: tree.link_target(each.path) for each in found if each.link}
     except OSError as error:
         hint = "Raise TTA_MAX_SNAPSHOT_FILES." if error.errno == errno.EMLINK else ""
         raise SnapshotError(f"{shown(str(error.filename))} cannot be read: {error.strerror}.", hint) from error
     return Listing(tuple(_described(found, links, reasons)), reasons)
+
+
+def _named(tree: ForeignTree, paths: Iterable[str]) -> Iterator[Found]:
+    for path in paths:
+        status = tree.status(path) if path.count("/") < DEPTH else None
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            yield Found(path, status)
 
 
 def _described(found: list[Found], links: Mapping[str, str], left_out: dict[str, str]) -> Iterator[Entry]:

@@ -171,8 +171,10 @@ class Attempt:
     def _said(self, done: Completed) -> dict[str, Any]:
         """The runner's result; made up where it did not come to one."""
         try:
-            said: dict[str, Any] = json.loads(self._redacted(done.stdout.splitlines()[-1]))
-        except (IndexError, ValueError):
+            said = json.loads(self._redacted(done.stdout.splitlines()[-1]))
+        except (IndexError, ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict) or "status" not in said:
             crash = self._redacted(done.stderr.strip())[-500:] or f"it ended with status {done.returncode}"
             stopped = "time" if done.stopped == "time" else ""
             return {"status": "crashed", "stopped": stopped, "error": {"code": "crash", "detail": crash}}
