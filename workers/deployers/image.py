@@ -20,7 +20,7 @@ _DOCKERFILE = """\
 FROM {base}
 COPY {wheel} /tmp/wheel/
 RUN python3 -m venv /release && /release/bin/python -m pip install --no-cache-dir --disable-pip-version-check \\
-    /tmp/wheel/{wheel} && rm -r /tmp/wheel
+    {packages}/tmp/wheel/{wheel} && rm -r /tmp/wheel
 ENV PATH=/release/bin:$PATH PYTHONUNBUFFERED=1
 LABEL tta.release={digest}
 USER {user}
@@ -41,6 +41,8 @@ class Image(Model):
     command: tuple[str, ...] = ()
     #: The network of the build, which installs the release's dependencies.
     network: str = "default"
+    #: Whether dependencies that have no wheel are built there, by their own code and with that network.
+    build_dependencies: bool = False
     #: Whether it is pushed to its registry.
     push: bool = False
 
@@ -88,15 +90,19 @@ def prune(image: Image, needed: Collection[str], docker: Tool) -> None:
 
 
 def _build(image: Image, digest: str, wheel: Path, docker: Tool) -> None:
+    packages = "" if image.build_dependencies else "--only-binary :all: "
     command = f"CMD {json.dumps(image.command)}" if image.command else ""
     with tempfile.TemporaryDirectory(prefix="tta-image-") as name:
         folder = Path(name)
         shutil.copy(wheel, folder)
         (folder / "Dockerfile").write_text(
-            _DOCKERFILE.format(base=image.base, wheel=wheel.name, digest=digest, user=USER, command=command)
+            _DOCKERFILE.format(
+                base=image.base, wheel=wheel.name, packages=packages, digest=digest, user=USER, command=command
+            )
         )
         docker.require(
             *("build", "--tag", image.reference(digest), "--network", image.network, name),
             timeout_s=BUILD_S,
-            hint="Mend the component's dependencies, or `image` in the target.",
+            hint="Mend the component's dependencies, or `image` in the target. A dependency without a wheel needs"
+            " `image.build_dependencies`, which lets its code run where the image is built.",
         )
