@@ -53,12 +53,20 @@ def promote(task: TaskRecord, ledger: Ledger) -> Promotion | None:
     if task.promotion is not None or now >= soaked_at:  # else it was checked a moment ago
         _see_to_health(rule, before, request, context)
     missing = _missing(rule, rule.after, task, now, soaked_at)
+    return _listed(rule, missing, request, context)
+
+
+def _listed(
+    rule: PromotionRule, missing: Promotion | None, request: DeploymentRequest, context: Context
+) -> Promotion | None:
+    """``missing``, with who may approve what where the rule lists them; if nothing is missing, see who has."""
+    if rule.approvers is None:
+        return missing
     release = release_digest(collected_tree(request, context), request.component)
     if missing is None:
         approval.check(rule, request, release, context)
-    elif rule.approvers is not None:
-        return missing.model_copy(update={"approvers": rule.approvers, "release": release})
-    return missing
+        return None
+    return missing.model_copy(update={"approvers": rule.approvers, "release": release})
 
 
 def _asked_by_gate(request: DeploymentRequest, context: Context) -> bool:
