@@ -233,11 +233,11 @@ def test_only_listed_users_approve(
         try:
             forged, honest = mine.submit(["one"]), mine.submit(["two"])
             for run_id in (forged, honest):
-                eventually(lambda run_id=run_id: client.ledger.run(run_id).status is Status.PARKED)
+                eventually(lambda run_id=run_id: client.ledger.run(run_id).status is Status.PARKED, 200)
                 with pytest.raises(UsageError, match=r"Redis users only: approver, alice\. This is 'producer'"):
                     client.approve(run_id, by="approver")
             _forge(server, client, forged)
-            record = mine.ended(forged)
+            record = mine.ended(forged, within_s=200)
             assert record.status is Status.FAILED
             error = record.tasks[-1].result and record.tasks[-1].result.error
             assert error
@@ -251,7 +251,7 @@ def test_only_listed_users_approve(
                 decision, ours = approver.approve(honest, by="Ada", reason="seen")
             assert (ours, decision.by, decision.user) == (True, "Ada", "approver")
             _become(server.url("producer"), monkeypatch)
-            assert mine.ended(honest).status is Status.COMPLETED
+            assert mine.ended(honest, within_s=200).status is Status.COMPLETED
         finally:
             mine.kill(worker)
 
