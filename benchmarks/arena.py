@@ -85,7 +85,7 @@ class Arena:
 def arena(cache: Path, names: Sequence[str], slots: int) -> Iterator[Arena]:
     """An arena that is gone with the block."""
     folder = Path(tempfile.mkdtemp(prefix="tta-bench-"))
-    broker = Broker(folder)
+    broker = Broker(folder, port=0)
     try:
         broker.start()
         yield Arena(folder, broker, cache, names, slots)

@@ -35,7 +35,7 @@ SOAK = 3
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Broker]:
     """A Valkey that keeps its data on disk."""
-    broker = Broker(tmp_path)
+    broker = Broker(tmp_path, port=0)
     broker.start()
     yield broker
     broker.stop()

@@ -311,7 +311,7 @@ def test_server_without_a_disk_is_not_waited_for(ledger: Ledger, valkey: redis.R
 
 def test_handed_in_is_on_disk(tmp_path: Path) -> None:
     """What was secured is there again after the server was killed."""
-    broker = Broker(tmp_path)
+    broker = Broker(tmp_path, port=0)
     broker.start()
     try:
         with redis.Redis.from_url(broker.url) as client:
