@@ -43,7 +43,8 @@ PACKAGES = {
 
         def test():
             for words in (["--help"], ["sub", "--help"], ["--level", "c"], ["--number", "9"], ["--version"],
-                          ["nothing"], ["sub", ".", "1", "2.5", "--yes"], ["sub", "/none"], ["--flag", "sub", ".", "x"]):
+                          ["nothing"], ["sub", ".", "1", "2.5", "--yes"], ["sub", "/none"],
+                          ["--flag", "sub", ".", "x"]):
                 CliRunner().invoke(main, words, input="y\\nme\\n")
             click.echo(click.wrap_text("many words " * 30) if hasattr(click, "wrap_text") else "")
     """,
