@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 
-.PHONY: demo test check lua interpreters slow bench deployables chaos rabbitmq clean
+.PHONY: demo test check lua interpreters slow bench deployables chaos hostile rabbitmq clean
 
 demo: $(VENV)/.ready ## The main job: examples/calculator, from its spec to staging and production.
 	$(VENV)/bin/tta run examples/calculator/specs/calculator.md --repo examples/calculator --target production --async
@@ -40,6 +40,9 @@ slow: $(VENV)/.ready ## The slower tests, which `make test` leaves out.
 
 chaos: $(VENV)/.ready ## Ten minutes of faults under load. `make chaos CHAOS="--seed 7"` repeats one; `--help` shows the rest.
 	$(VENV)/bin/python -m tests.chaos $(CHAOS)
+
+hostile: $(VENV)/.ready ## Ten thousand hostile trees, journals, archives, patches and wheels. `make hostile HOSTILE="--seed 7 --examples 500"`; `--help`.
+	$(VENV)/bin/python -m tests.hostile $(HOSTILE)
 
 bench: $(VENV)/.ready ## How fast it is, beside its peers: docs/reference/benchmarks.md. `make bench BENCH="--only fanout --rounds 3"`; `--help`.
 	$(UV) $(SYNC) --inexact --group bench

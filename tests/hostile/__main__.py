@@ -31,12 +31,14 @@ from workers.environment import prepare_environment
 from workers.sandbox import detect_sandbox
 
 ROOT = Path(__file__).parents[2]
-#: Of ten thousand examples, how many of each kind. The last four go through a real stage each.
+#: Of ten thousand examples, how many of each kind. The last five go through real stages.
 SHARES = {
-    "trees": 2500, "repositories": 1000, "archives": 2700, "patches": 1500, "journals": 1300,
-    "accepted": 250, "refactored": 250, "built": 250, "deployed": 250,
+    "trees": 2500, "repositories": 1000, "archives": 2700, "patches": 1500, "journals": 1270,
+    "accepted": 250, "refactored": 250, "built": 250, "deployed": 250, "runs": 30,
 }  # fmt: skip
-STAGES = {"accepted": "acceptance", "refactored": "refactoring", "built": "build", "deployed": "deployment"}
+STAGES = {
+    "accepted": "acceptance", "refactored": "refactoring", "built": "build", "deployed": "deployment", "runs": "all",
+}  # fmt: skip
 #: Most examples of one process.
 CHUNK = {True: 25, False: 500}
 #: How often a batch is begun again whose process was ended.
@@ -151,7 +153,8 @@ def _run(batch: Batch, place: Path, folder: Path, python: Path) -> dict[str, Any
         current = place / "current"
         example = current.read_text(errors="replace") if current.exists() else ""
         how = "hangs" if "Timeout (" in said else f"status {done.returncode}"
-        tally["findings"].append({"what": f"the worker was ended: {how}: {said[-1500:]}", "example": example[:4000]})
+        what = f"the worker was ended: {how}: {said[-1500:]}"
+        tally["findings"].append({"what": what, "example": example[:4000]})
     if not tally["findings"]:
         shutil.rmtree(place, ignore_errors=True)
     return tally
@@ -159,9 +162,8 @@ def _run(batch: Batch, place: Path, folder: Path, python: Path) -> dict[str, Any
 
 def summary(tallies: Sequence[dict[str, Any]], counts: dict[str, int], seconds: float) -> str:
     """What was tried, and what was found."""
-    lines = [
-        f"{'kind':<14}{'stage':<13}{'asked':>7}{'run':>7}{'hostile code ran':>18}{'findings':>10}{'seconds':>9}  ended as"
-    ]
+    titles = ("asked", "run", "code ran", "findings", "seconds")
+    lines = ["{:<14}{:<13}{:>7}{:>7}{:>10}{:>10}{:>9}  ended as".format("kind", "stage", *titles)]
     for kind, asked in counts.items():
         mine = [tally for tally in tallies if tally["kind"] == kind]
         ended: Counter[str] = sum((Counter(tally["ended"]) for tally in mine), Counter())
@@ -169,9 +171,8 @@ def summary(tallies: Sequence[dict[str, Any]], counts: dict[str, int], seconds: 
         findings = sum(len(tally["findings"]) for tally in mine)
         spent = sum(tally.get("seconds", 0) for tally in mine)
         told = ", ".join(f"{name} {count}" for name, count in ended.most_common(6))
-        lines.append(
-            f"{kind:<14}{STAGES.get(kind, '-'):<13}{asked:>7}{ran:>7}{found or '-':>10}{findings:>10}{spent:>9.0f}  {told}"
-        )
+        stage = STAGES.get(kind, "-")
+        lines.append(f"{kind:<14}{stage:<13}{asked:>7}{ran:>7}{found or '-':>10}{findings:>10}{spent:>9.0f}  {told}")
     staged = sum(tally["executed"] for tally in tallies if tally["kind"] in STAGES)
     total = sum(tally["executed"] for tally in tallies)
     peak = max((tally.get("peak_bytes", 0) for tally in tallies), default=0) >> 20

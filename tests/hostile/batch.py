@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
 
 import psutil
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -87,7 +86,7 @@ class Batch:
         tally.level, tally.stage = self.sandbox.level, self.kind.stage
         self.log = io.StringIO()
         self.seen: set[bytes] = set()
-        self.current: TextIO = (folder / "current").open("w+", encoding="utf-8", errors="backslashreplace")
+        self.current = folder / "current"
 
     def run(self, zone: Zone) -> None:
         """Run examples until there were as many different ones as asked for."""
@@ -124,6 +123,7 @@ class Batch:
         place = Place(self.folder / "work" / f"{self.tally.executed:05}", zone, self.python, self.sandbox)
         place.folder.mkdir(parents=True)
         place.readable = (self.python.parents[1],)
+        staff = self.kind.staff()
         self.log.seek(0)
         self.log.truncate()
         started = time.monotonic()
@@ -133,7 +133,7 @@ class Batch:
         finally:
             faulthandler.cancel_dump_traceback_later()
         self.tally.seconds += time.monotonic() - started
-        problems += self._looked(place)
+        problems += self._looked(place, staff)
         self.tally.executed += 1
         self.tally.ran += place.ran()
         self.tally.ended[place.ended] += 1
@@ -160,9 +160,11 @@ class Batch:
             return [f"unforeseen: {type(error).__name__}: {str(error)[:200]} {_where()}"]
         return []
 
-    def _looked(self, place: Place) -> list[str]:
+    def _looked(self, place: Place, staff: frozenset[int]) -> list[str]:
         """What is not as it was, or not where it belongs."""
-        problems = [f"left: {name}" for name in _left()]
+        problems = [f"left: {name}" for name in _left(staff)]
+        if (now := self.kind.staff()) != staff:
+            problems.append(f"a worker was ended: {sorted(staff)} are {sorted(now)}")
         zone = place.zone
         problems += zone.breaches()
         place.said.append(self.log.getvalue())
@@ -182,10 +184,7 @@ class Batch:
 
     def _note(self, example: object) -> None:
         """Say what is tried next, for the case that this process does not live to say it."""
-        self.current.seek(0)
-        self.current.truncate()
-        self.current.write(repr(example))
-        self.current.flush()
+        self.current.write_text(repr(example), encoding="utf-8", errors="backslashreplace")
 
 
 def _where() -> str:
@@ -195,11 +194,11 @@ def _where() -> str:
     return f"({' > '.join(ours[-4:])})"
 
 
-def _left() -> Iterator[str]:
+def _left(staff: frozenset[int]) -> Iterator[str]:
     """Processes that examples have left behind, which are ended here."""
     me = psutil.Process()
     until = time.monotonic() + GONE_S
-    while alive := [child for child in me.children(recursive=True) if _alive(child)]:
+    while alive := [child for child in me.children(recursive=True) if child.pid not in staff and _alive(child)]:
         if time.monotonic() > until:
             for child in alive:
                 with contextlib.suppress(psutil.Error):
@@ -243,8 +242,6 @@ def main() -> None:
         zone.forget()
         batch.run(zone)
 
-
-__all__: list[str] = ["Any", "Batch", "Tally", "main"]
 
 if __name__ == "__main__":
     main()

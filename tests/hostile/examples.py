@@ -307,6 +307,7 @@ MOMENTS = {
     "refactoring": ("import", "call", "configure", "test", "finish", "late"),
     "build": ("backend", "built"),
     "deployment": ("import",),
+    "run": ("import", "call", "configure", "test", "finish", "late", "backend", "built"),
 }
 
 

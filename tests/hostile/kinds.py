@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.local import joining as state
 from orchestrator.prepare import RunOptions, prepare
-from tests.hostile import examples, forms
+from tests.hostile import examples, fleet, forms
 from tests.hostile.examples import Answer, Archive, Deed, Hunk, Project, Wheel
 from tests.hostile.places import BOUNDS, COMPONENT, MODULE, Place, inside
 from tta_tasks import patches, snapshot, stack
@@ -32,7 +32,6 @@ from tta_tasks.settings import settings
 from tta_tasks.stores.content import digest_of
 from tta_tasks.testing import MemoryStore
 from workers.acceptance import accept
-from workers.acceptance.placement import place_tests
 from workers.acceptance.runner import TestRunner
 from workers.acceptance.tree_guard import TreeGuard
 from workers.component.checkouts import SnapshotCache
@@ -59,6 +58,8 @@ class Kind:
     foreseen: tuple[type[Exception], ...] = (TtaError,)
     #: Seconds after which an example is taken to hang; nothing on any host takes a tenth of that.
     hangs_s: float = 120.0
+    #: Processes that live as long as the batch, started by the first call; none may ever be another.
+    staff: Callable[[], frozenset[int]] = frozenset
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
@@ -82,8 +83,6 @@ def tree(place: Place, example: tuple[tuple[Deed, ...], dict[str, str]]) -> str:
         _walked(place)
     with _tolerant(place):
         place.said.append(str(read_declaration(workspace.project, COMPONENT)))
-    with _tolerant(place):
-        place.said.append(place_tests(workspace.project, COMPONENT, MODULE, "x"))
     with _tolerant(place, OSError):
         guard = TreeGuard(workspace.root, place.folder / "guarded")
         place.write("src/calc/ops.py", "x = 1\n")
@@ -308,6 +307,7 @@ KINDS: dict[str, Kind] = {
     "accepted": Kind(examples.projects("acceptance"), acceptance, "acceptance", hangs_s=900.0),
     "refactored": Kind(examples.projects("refactoring"), refactoring, "refactoring", hangs_s=900.0),
     "built": Kind(examples.projects("build"), build, "build", hangs_s=600.0),
+    "runs": Kind(examples.projects("run"), fleet.run, "all of a run", hangs_s=1200.0, staff=fleet.staff),
     "deployed": Kind(
         st.tuples(examples.projects("deployment"), st.booleans()), deployment, "deployment", hangs_s=600.0
     ),
