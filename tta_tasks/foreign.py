@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["MAX_FILE_BYTES", "ForeignTree", "Found", "Refused"]
+__all__ = ["MAX_FILE_BYTES", "ForeignTree", "Found", "Refused", "discard"]
 
 #: Largest file that is read where the caller does not say otherwise.
 MAX_FILE_BYTES = 16 << 20
@@ -343,6 +343,12 @@ class ForeignTree:
         yield from sorted(found, key=lambda each: os.fsencode(each.path))
         for name in sorted(below, key=os.fsencode):
             yield from self._walk((*parts, name), how, depth - 1)
+
+
+def discard(path: Path) -> None:
+    """Remove a throw-away folder of ours, whatever foreign code has left in it; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        ForeignTree(path.parent).remove(path.name)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from orchestrator.local.broker import Broker
 from orchestrator.local.children import Child, tail
 from tta_tasks import folders, stack
 from tta_tasks.errors import TtaError
+from tta_tasks.foreign import discard
 
 #: Seconds between looks whether a child has ended.
 EVERY_S = 0.3
@@ -149,7 +149,7 @@ class WorkerProcess:
         """Start it; it takes its first task when it is ready."""
         # What a worker that was killed left there goes with the next one.
         temporary = self._state / "tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
         temporary.mkdir(mode=0o700)
         environment = {
             **os.environ,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import ForeignTree, discard
 from tta_tasks.protocols import Workspace
 
 
@@ -20,8 +20,7 @@ def fresh_copy(pristine: Workspace, changes: Mapping[str, bytes | None] | None =
     try:
         yield work
     finally:
-        with suppress(OSError):
-            ForeignTree(_folder(pristine)).remove(work.root.parent.name)
+        discard(work.root.parent)
 
 
 def copied(pristine: Workspace, changes: Mapping[str, bytes | None] | None = None) -> Workspace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import io
 import time
 import urllib.error
@@ -129,12 +130,13 @@ class InstalledRelease:
         return sorted(wanted & held)
 
     def _scripts(self) -> list[str]:
-        parser = configparser.RawConfigParser(delimiters=("=",))
+        parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
         parser.optionxform = str  # type: ignore[method-assign, assignment]
         with self._archive() as archive:
             for name in archive.namelist():
                 if name.endswith(".dist-info/entry_points.txt"):
-                    parser.read_string(archive.read(name).decode())
+                    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # then no program comes of it
+                        parser.read_string(archive.read(name).decode())
         return sorted(parser["console_scripts"]) if parser.has_section("console_scripts") else []
 
 

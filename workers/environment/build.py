@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tta_tasks.errors import EnvironmentFailed
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import ForeignTree, discard
 from tta_tasks.models import Component
 from tta_tasks.protocols import Sandbox
 from workers.environment.declaration import Declaration, Optional, folder_of, tree_of
@@ -42,7 +41,7 @@ def build(recipe: Recipe, home: Path, *, sandbox: Sandbox, cache: Path, progress
     Raises:
         EnvironmentFailed: The dependencies do not install.
     """
-    shutil.rmtree(home, ignore_errors=True)  # an interrupted build
+    discard(home)  # an interrupted build
     home.mkdir()
     with workshop(cache, sandbox, recipe.interpreter, progress) as shop:
         return _Build(recipe, shop, home / "venv").run()

@@ -194,7 +194,7 @@ class Installer:
         """Files and folders of this host that the variables name."""
         words = " ".join(self.environment().values()).replace(",", " ").split()
         paths = [Path(unquote(urlsplit(word).path)) if word.startswith("file://") else Path(word) for word in words]
-        return [path for path in paths if path.is_absolute() and path.exists()]
+        return [path for path in paths if path.is_absolute() and path != Path("/") and path.exists()]
 
     def _compile(self, requirements: Sequence[str], more: Mapping[str, Sequence[str]], *options: str) -> Completed:
         with tempfile.TemporaryDirectory(dir=self.work, prefix="uv-") as name:

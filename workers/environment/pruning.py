@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from uv import find_uv_bin
+
+from tta_tasks.foreign import discard
 
 #: Seconds for uv to empty its cache.
 CLEANING_S = 120.0
@@ -39,14 +40,14 @@ def prune(cache: Path, max_bytes: int, *, idle_s: float = 2 * 3600) -> int:
             break
         with suppress(Timeout), FileLock(ready.with_suffix(".lock"), blocking=False):
             ready.unlink()
-            shutil.rmtree(ready.with_suffix(""), ignore_errors=True)
+            discard(ready.with_suffix(""))
             removed += 1
             del sizes[ready]
     for built in _by_age(cache / "built")[:-MAX_BUILT]:
-        shutil.rmtree(built, ignore_errors=True)
+        discard(built)
     for left in _by_age(cache / "workshops"):
         if left.stat().st_mtime < time.time() - WORKSHOP_S:
-            shutil.rmtree(left, ignore_errors=True)
+            discard(left)
     if size(cache / "uv") > max_bytes:
         # uv waits for those that use it.
         command = [find_uv_bin(), "cache", "clean", "--quiet", "--cache-dir", str(cache / "uv")]
@@ -63,6 +64,13 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files below ``folder``."""
-    files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)  # noqa: PTH118 - tens of thousands of them
-    return sum(os.lstat(file).st_size for file in files)
+    """Bytes of the files below ``folder``, however deep it is; what cannot be looked at counts nothing."""
+    total, pending = 0, [os.fspath(folder)]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -11,7 +11,6 @@ import hashlib
 import posixpath
 import re
 import shlex
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from tta_tasks.foreign import ForeignTree
+from workers.component import parsing
 
 #: Largest file that is read, most files that include each other, and most links to a file.
 MAX_BYTES, MAX_INCLUDED, MAX_LINKS = 4 << 20, 100, 8
@@ -107,8 +107,8 @@ class RequirementReader:
             Unacceptable: It is not TOML.
         """
         try:
-            return tomllib.loads(self.text(posixpath.join(folder, "pyproject.toml")) or "")
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            return parsing.toml(self.text(posixpath.join(folder, "pyproject.toml")) or "")
+        except ValueError as error:
             raise Unacceptable(f"pyproject.toml is not TOML: {error}") from error
 
     def configure(self, folder: str) -> None:

@@ -13,9 +13,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +26,10 @@ from packaging.utils import canonicalize_name
 from pydantic import TypeAdapter
 
 from tta_tasks.errors import EnvironmentFailed
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import ForeignTree, discard
 from tta_tasks.protocols import Completed, Sandbox
 from tta_tasks.settings import settings
+from workers.component import parsing
 from workers.environment.installer import LIMITS, Installer, decisive, unresolvable
 from workers.environment.interpreters import Interpreter
 from workers.environment.requirements import RequirementReader, Source, Unacceptable, Wanted
@@ -253,7 +252,7 @@ class Workshop:
         except BadWheel as error:
             raise BuildFailed(f"{error}.") from error
         finally:
-            _discard(work)
+            discard(work)
 
     def _ask_backend(
         self,
@@ -279,8 +278,8 @@ class Workshop:
         """What a project is built with: requirements, the backend's name, and folders of its own that it is in."""
         tree, name = ForeignTree(project.tree), "/".join(filter(None, (project.folder, "pyproject.toml")))
         try:
-            data = tomllib.loads(tree.read_text(name, max_bytes=4 << 20)) if tree.exists(name) else {}
-        except (OSError, ValueError, RecursionError) as error:
+            data = parsing.toml(tree.read_text(name)) if tree.exists(name) else {}
+        except (OSError, ValueError) as error:
             raise BuildFailed(f"pyproject.toml cannot be read: {error}.") from error
         table = data.get("build-system", LEGACY)
         table = table if isinstance(table, dict) else {}
@@ -351,7 +350,7 @@ class Workshop:
         except OSError as error:
             raise BuildFailed(f"{source.location} cannot be had: {error}.") from error
         finally:
-            _discard(work)
+            discard(work)
 
     def _from_file(self, filename: str, content: bytes, source: Source, name: str | None) -> Wheel:
         """A wheel, or one that is built from an archive."""
@@ -384,7 +383,7 @@ class Workshop:
             raise BuildFailed(f"{name} does not build: {error.message}", error.hint) from error
         finally:
             self._building.pop()
-            _discard(work)
+            discard(work)
         return True
 
     def _find(self, work: Path, name: str, specifier: str) -> str | None:
@@ -439,7 +438,7 @@ class Workshop:
                 _remember(kept, wheel)
             return wheel
         finally:
-            _discard(work)
+            discard(work)
 
     def _kept(self, content: bytes, subdirectory: str, lock: Lock, env: Mapping[str, str]) -> Path | None:
         """Where the wheel of an archive is kept: under all that it is made from. Nowhere if a build has the network."""
@@ -531,7 +530,7 @@ def workshop(
     try:
         yield Workshop(sandbox, interpreter, cache, folder, progress)
     finally:
-        _discard(folder)
+        discard(folder)
 
 
 def markers(interpreter: Interpreter) -> dict[str, str]:
@@ -636,12 +635,8 @@ def _remember(kept: Path, wheel: Wheel) -> None:
     (new / "index.json").write_text(json.dumps(index), encoding="utf-8")
     with contextlib.suppress(OSError):  # another process was first
         new.rename(kept)
-    shutil.rmtree(new, ignore_errors=True)
+    discard(new)
 
 
 def _said(done: Completed) -> str:
     return (decisive(done.stderr) or decisive(done.stdout)) + ("" if settings().build_network else OFFLINE)
-
-
-def _discard(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from tta_tasks.errors import EnvironmentFailed, UnknownEngine
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import ForeignTree, discard
 from tta_tasks.models import Check
 from tta_tasks.settings import settings
 from workers.environment.installer import DEPENDENCIES_FAILED
@@ -99,7 +98,7 @@ def _interpreter() -> Interpreter:
 
 
 def _build(home: Path, interpreter: Interpreter, progress: Callable[[str], None]) -> Path:
-    shutil.rmtree(home, ignore_errors=True)  # an interrupted installation
+    discard(home)  # an interrupted installation
     home.mkdir(parents=True)
     progress(f"installing OpenHands {VERSION} for Python {interpreter.version}")
     with workshop(settings().cache, detect_sandbox(), interpreter) as shop:

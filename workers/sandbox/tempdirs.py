@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import discard
 
 
 @contextlib.contextmanager
@@ -44,6 +44,5 @@ def _lock(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        ForeignTree(path.parent).remove(path.name)
+    discard(path)
     _lock(path).unlink(missing_ok=True)
