@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from pathlib import Path
 
+from tta_tasks.foreign import discard
 from tta_tasks.protocols import Completed, Limits, Workspace
 from workers import probe
 from workers.component import probe_events as told
@@ -174,7 +175,7 @@ def run_probe(
         )
         return _Reading(config).result(completed, limits)
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        discard(home)
 
 
 class _Reading:
