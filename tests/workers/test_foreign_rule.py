@@ -30,7 +30,6 @@ ALLOWED = {
     "workers/component/copies.py": "makes a folder of ours around a copy",
     "workers/component/parsing.py": "the bounded parsers themselves; they are given text",
     "workers/component/paths.py": "resolves the folder around a tree, which is ours",
-    "workers/component/probing.py": "makes a folder of ours, before anything runs in it",
     "workers/component/wheels.py": "only folders of ours: wheels that were taken through the door",
     "workers/deployers/checks.py": "reads what was taken through the door and checked as a wheel",
     "workers/deployers/compose.py": "only folders of ours: configuration and releases of this host",

@@ -7,15 +7,13 @@ checks the shapes, and :class:`_Reading` that it fits together. What does not en
 from __future__ import annotations
 
 import secrets
-import shutil
 import signal
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from pathlib import Path
 
-from tta_tasks.foreign import discard
+from tta_tasks.foreign import ForeignTree, discard
 from tta_tasks.protocols import Completed, Limits, Workspace
 from workers import probe
 from workers.component import probe_events as told
@@ -153,13 +151,15 @@ def run_probe(
     """
     limits = limits or workspace.limits
     # A fresh copy each time: the scratch folder is writable for what runs there.
-    home = Path(tempfile.mkdtemp(prefix="probe-", dir=workspace.scratch))
+    scratch, source = ForeignTree(workspace.scratch), ForeignTree(Path(probe.__file__).parent)
+    home = workspace.scratch / f"probe-{secrets.token_hex(8)}"
     try:
         # A name that no module of the repository has.
         package = home / f"tta_probe_{secrets.token_hex(4)}"
-        shutil.copytree(Path(probe.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in source.files("*.py"):
+            scratch.write_bytes(package / file.path, source.read_bytes(file.path))
         settings = home / "config.json"
-        settings.write_text(replace(config, scratch=str(home)).dump(), encoding="utf-8")
+        scratch.write_text(settings, replace(config, scratch=str(home)).dump())
         completed = workspace.run_python(
             "-I",
             "-S",

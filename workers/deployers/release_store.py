@@ -16,7 +16,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -147,9 +146,9 @@ class ReleaseStore:
 
     def remove(self, digest: str) -> None:
         """Delete a release; its marker first, so that half of one never counts as complete."""
-        (self.folder(digest) / _MARKER).unlink(missing_ok=True)
-        if self.folder(digest).exists():
-            shutil.rmtree(self.folder(digest))
+        if self._tree(digest).exists(_MARKER):
+            self._tree(digest).remove(_MARKER)
+        ForeignTree(self.base / _RELEASES).remove(digest)
 
     def releases(self) -> list[str]:
         """Return the complete releases, newest first."""
