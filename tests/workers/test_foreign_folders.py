@@ -209,7 +209,10 @@ def test_a_guard_puts_back_folders_and_what_tools_keep(tmp_path: Path) -> None:
 # -- the search --------------------------------------------------------------------------------------------------------
 
 CALL = '{"template": "sign({args})", "arguments": [], "statement": false}'
-CASE = f'{{"target": "sign", "call": {CALL}, "raises": "TypeError"}}'
+CASE = (
+    f'{{"target": "sign", "call": {CALL}, "receiver": "", "history": [], "assertions": [], "raises": "TypeError",'
+    ' "message": "", "imports": [], "features": []}'
+)
 HEAD = "import os, pathlib\nfolder = pathlib.Path(os.getcwd()).parent\njournal = folder / 'journal'\n"
 SEARCHES = {
     "cases of other shapes": (
