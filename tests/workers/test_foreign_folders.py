@@ -84,15 +84,20 @@ DEEDS = {
     "folders without bottom": "[(os.mkdir('d'), os.chdir('d')) for _ in range(2000)]",
     "many files": "[open(f'file{{n}}', 'w').close() for n in range(21_000)]",
     "the copy to go back to": (
-        "[open(p, 'w').write('def sign(n): return 7') for p in glob.glob(scratch + '/guard-*/tree/ops.py')];"
+        "[open(p, 'w').write('def sign(n): return 7') for p in glob.glob('../scratch/*/*/ops.py')];"
         "open('ops.py', 'w').write('def sign(n): return 7')"
+    ),
+    "bytecode that is not checked against its source": (
+        "file = importlib.util.cache_from_source(ops.__file__); os.makedirs(os.path.dirname(file), exist_ok=True);"
+        "code = marshal.dumps(compile('def sign(n): return 7', 'ops.py', 'exec'));"
+        "open(file, 'wb').write(importlib.util.MAGIC_NUMBER + (1).to_bytes(4, 'little') + bytes(8) + code)"
     ),
 }
 
 
 def deed(text: str, canary: Path) -> str:
     return (
-        "import glob, os, sys\nimport ops\n\nscratch = os.path.dirname(sys.path[0])\n\n\n"
+        "import glob, importlib.util, marshal, os\nimport ops\n\n\n"
         f"def test_a():\n    assert ops.sign(3) == 1\n    {text.format(canary=str(canary))}\n{HONEST}"
     )
 
@@ -113,30 +118,6 @@ def test_a_test_that_changes_the_tree_changes_neither_verdicts_nor_files(
     assert "test_z_minus" in [test.name for test in result.accepted]
     assert sorted(path.name for path in workspace.root.iterdir()) == ["data", "ops.py"]
     assert (workspace.root / "ops.py").read_text() == OPS
-
-
-def test_a_test_cannot_leave_bytecode_that_later_runs_believe(workspace: Workspace) -> None:
-    """A cached module that Python does not check against its source is gone before the next run."""
-    source = """\
-import importlib.util
-import marshal
-
-import ops
-
-
-def test_a_poison():
-    assert ops.sign(3) == 1
-    code = compile("def sign(n): return 99", "ops.py", "exec")
-    file = importlib.util.cache_from_source(ops.__file__)
-    __import__("os").makedirs(__import__("os").path.dirname(file), exist_ok=True)
-    unchecked = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
-    open(file, "wb").write(unchecked + marshal.dumps(code))
-
-
-def test_b_believes_it():
-    assert ops.sign(-1) == 99
-"""
-    assert "test_b_believes_it" not in [test.name for test in judged(workspace, source).accepted]
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
