@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from tta_tasks.errors import ComponentError
+from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Gates, Model, Percent, RelativePath
 
 #: What makes a folder a project of its own.
@@ -101,8 +103,8 @@ def read_project(repository: Path, root: str = ".") -> Project:
         ComponentError: Its ``pyproject.toml`` does not parse, or ``[tool.tta]`` does not hold.
     """
     folder = repository / root
-    data = _read_toml(folder / "pyproject.toml")
-    legacy = _read_setup_cfg(folder / "setup.cfg")
+    data = _read_toml(folder / "pyproject.toml", repository)
+    legacy = _read_setup_cfg(folder / "setup.cfg", repository)
     project, tool = _table(data, "project"), _table(data, "tool")
     pytest = _table(_table(tool, "pytest"), "ini_options") or _table(tool, "pytest")
     return Project(
@@ -117,24 +119,33 @@ def read_project(repository: Path, root: str = ".") -> Project:
     )
 
 
-def _read_toml(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+def _content(path: Path, repository: Path) -> str:
+    """The text of a file of the repository; links in it lead to other files of it, and are not waited for.
+
+    Raises:
+        OSError: It cannot be read, leads out of the repository, is no regular file, or too large.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    root = Path(os.path.realpath(repository))
+    return ForeignTree(root).read_text(os.path.realpath(path), max_bytes=_MAX_BYTES)
+
+
+def _read_toml(path: Path, repository: Path) -> Mapping[str, Any]:
+    if not os.path.lexists(path):
         return {}
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ComponentError(f"{str(path)!r} is too large to be a pyproject.toml.")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_content(path, repository))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ComponentError(f"{str(path)!r} is not TOML: {error}.", "Correct it there.") from error
     except OSError as error:
         raise ComponentError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
 
 
-def _read_setup_cfg(path: Path) -> Mapping[str, str]:
+def _read_setup_cfg(path: Path, repository: Path) -> Mapping[str, str]:
     """The two facts of interest; a ``setup.cfg`` that does not parse says nothing."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
-        parser.read(path, encoding="utf-8")
+        parser.read_string(_content(path, repository))
     except (configparser.Error, UnicodeDecodeError, OSError):
         return {}
     facts = {

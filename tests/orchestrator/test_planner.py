@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,35 @@ def test_src_layout(tmp_path: Path) -> None:
     assert component.requires_python == ">=3.9"
     assert names(component) == ["slugify", "slugify.__main__", "slugify.core.text"]
     assert component.modules[2].path == "src/slugify/core/text.py"
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.cfg"])
+@pytest.mark.parametrize("kind", ["pipe", "link out", "endless", "folder"])
+def test_what_is_no_file_of_the_repository_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe is not waited for, and a link out of the repository not followed; a link within it is."""
+    repository = tree(tmp_path / "repository", "calc.py")
+    (tmp_path / "outside").write_text(
+        '[project]\nname = "outside"\n' if "toml" in name else "[metadata]\nname = outside"
+    )
+    place = repository / name
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "link out":
+            place.symlink_to(tmp_path / "outside")
+        case "endless":
+            place.symlink_to("/dev/zero")
+        case "folder":
+            place.mkdir()
+    if name == "pyproject.toml":
+        with pytest.raises(ComponentError, match="cannot be read"):
+            find_component(repository)
+    else:
+        assert find_component(repository).name == "calc"
+    place.rmdir() if kind == "folder" else place.unlink()
+    (repository / "kept").write_bytes((tmp_path / "outside").read_bytes())
+    place.symlink_to("kept")
+    assert find_component(repository).name == "outside"
 
 
 def test_flat_layout(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from tta_tasks.errors import EnvironmentFailed
 from tta_tasks.models import Component
 from tta_tasks.protocols import Completed
 from workers.environment import VirtualEnvironment, prepare_environment, prune
+from workers.environment.declaration import read_declaration
 from workers.environment.installer import DECISIVE_LINES
 from workers.environment.interpreters import find_interpreter
 from workers.sandbox import detect_sandbox
@@ -286,3 +288,26 @@ def test_prune(tmp_path: Path) -> None:
     assert [home.exists() for home in (oldest, older, old, fresh)] == [True, False, True, True]
     assert prune(tmp_path, 0) == 2
     assert [path.name for path in tmp_path.glob("environments/*.json")] == ["d.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool = 1",
+        "project = 1",
+        "[tool]\nuv = 3",
+        "[tool.uv]\nsources = 3",
+        "[tool.uv]\nworkspace = 3",
+        "[tool.uv]\ndev-dependencies = {}",
+        "dependency-groups = []",
+        "[project]\ndynamic = 3",
+        "[project]\nname = 3\noptional-dependencies = []",
+        "build-system = 1",
+    ],
+)
+def test_a_declaration_of_another_shape_is_no_fault_of_ours(tmp_path: Path, text: str) -> None:
+    """It says nothing, or is refused in plain words."""
+    (tmp_path / "pyproject.toml").write_text(text)
+    component = Component(name="odd", modules=(), extras=("x",), groups=("dev",))
+    with contextlib.suppress(EnvironmentFailed):
+        assert read_declaration(tmp_path, component).fingerprint

@@ -268,6 +268,15 @@ class Careless(Scripted):
         return ()
 
 
+def test_a_module_that_is_not_in_the_tree_is_said_so(desk: Desk) -> None:
+    """What is covered of it cannot be measured, and that is no fault of ours."""
+    fields = {"engine": "characterize", "module": {"name": "gone", "path": "gone.py"}, "component": COMPONENT}
+    request = GenerationRequest.model_validate({**fields, "snapshot": desk.snapshot({"calc.py": SOURCE})})
+    context = desk.context(request)
+    with pytest.raises(EngineFailed, match=r"What is covered of gone\.py cannot be measured"):
+        dispatch.perform(context.task, desk.ledger)
+
+
 def test_what_is_refused_ends_the_task_in_plain_words(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault is permanent, and says what was found where; the name cannot forge a line of a log."""
     monkeypatch.setattr(plugins, "load", lambda _group, _name: Careless)

@@ -532,3 +532,21 @@ def test_orphans_are_told_from_children() -> None:
         orphans.end()
         assert own.poll() is None
         own.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process can adopt")
+def test_a_worker_adopts_only_while_a_command_runs() -> None:
+    """What others leave behind later is the system's to reap; adopted, it would fill the table of a long life."""
+    program = """
+import os, subprocess, sys, time
+from pathlib import Path
+from workers.sandbox import ProcessSandbox
+assert ProcessSandbox("process-group").run(["true"], cwd=Path("/")).ok
+child = subprocess.Popen(["sh", "-c", "sleep 0.2 & echo $!"], stdout=subprocess.PIPE, text=True)
+orphan = child.communicate()[0].strip()
+print(Path(f"/proc/{orphan}/stat").read_text().rpartition(")")[2].split()[1] if Path(f"/proc/{orphan}").exists() else 0,
+      os.getpid())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    parent, own = done.stdout.split()
+    assert parent != own

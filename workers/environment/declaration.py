@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from tta_tasks.errors import EnvironmentFailed
 from tta_tasks.foreign import ForeignTree
 from tta_tasks.models import Component
-from workers.environment.requirements import RequirementReader, Unacceptable, Wanted
+from workers.environment.requirements import RequirementReader, Unacceptable, Wanted, in_table
 
 #: Tables of ``[tool]`` that say how a project is built or what it needs.
 BUILD_TOOLS = (
@@ -100,7 +100,7 @@ def read_declaration(project: Path, component: Component) -> Declaration:
 def _read(reader: RequirementReader, folder: str, component: Component) -> Declaration:
     pyproject = reader.pyproject(folder)
     table = pyproject.get("project")
-    metadata = isinstance(table, dict) or "poetry" in pyproject.get("tool", {})
+    metadata = isinstance(table, dict) or "poetry" in in_table(pyproject, "tool")
     setup = _setup(reader, folder)
     static = _Static(reader, folder, table if isinstance(table, dict) else {})
     dynamic = static.dynamic("dependencies") if isinstance(table, dict) else metadata or setup
@@ -208,7 +208,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _fingerprint(reader: RequirementReader, folder: str, component: Component, pyproject: dict[str, Any]) -> str:
-    tools = pyproject.get("tool", {})
+    tools = in_table(pyproject, "tool")
     relevant = {name: table for name, table in pyproject.items() if name != "tool"}
     relevant["tool"] = {name: tools[name] for name in BUILD_TOOLS if name in tools}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode())

@@ -114,7 +114,7 @@ class RequirementReader:
     def configure(self, folder: str) -> None:
         """Take what ``tool.uv`` says of resolving; the root of a workspace speaks for its members."""
         root = self._workspace(folder)
-        tables = [_table(self.pyproject(each), "tool", "uv") for each in dict.fromkeys((folder, root or folder))]
+        tables = [in_table(self.pyproject(each), "tool", "uv") for each in dict.fromkeys((folder, root or folder))]
         for table in tables:
             self.constraints += _named(table.get("constraint-dependencies"))
             self.overrides += _named(table.get("override-dependencies"))
@@ -139,8 +139,8 @@ class RequirementReader:
             Unacceptable: There is none of that name, or it does not hold.
         """
         data = self.pyproject(folder)
-        groups = dict(_table(data, "dependency-groups"))
-        old = _table(data, "tool", "uv").get("dev-dependencies")
+        groups = dict(in_table(data, "dependency-groups"))
+        old = in_table(data, "tool", "uv").get("dev-dependencies")
         if isinstance(old, list):
             groups["dev"] = [*groups.get("dev", []), *old]
         if canonicalize_name(name) not in {canonicalize_name(each) for each in groups}:
@@ -234,7 +234,7 @@ class RequirementReader:
         root = self._workspace(folder)
         found: dict[str, Source] = {}
         for place in dict.fromkeys((root or folder, folder)):
-            for name, tables in _table(self.pyproject(place), "tool", "uv", "sources").items():
+            for name, tables in in_table(self.pyproject(place), "tool", "uv", "sources").items():
                 chosen: Mapping[str, Any] = next(
                     (table for table in (tables if isinstance(tables, list) else [tables]) if _applies(table)), {}
                 )
@@ -266,7 +266,7 @@ class RequirementReader:
     def _workspace(self, folder: str) -> str | None:
         """The root of the workspace that a project is in."""
         while True:
-            if _table(self.pyproject(folder), "tool", "uv").get("workspace") is not None:
+            if in_table(self.pyproject(folder), "tool", "uv").get("workspace") is not None:
                 return folder
             if not folder:
                 return None
@@ -274,7 +274,7 @@ class RequirementReader:
 
     def _members(self, root: str) -> dict[str, str]:
         """The projects of a workspace: name and folder."""
-        table = _table(self.pyproject(root), "tool", "uv", "workspace")
+        table = in_table(self.pyproject(root), "tool", "uv", "workspace")
         patterns, excluded = ([_glob(root, each) for each in _words(table.get(key))] for key in ("members", "exclude"))
         found: dict[str, str] = {}
         for each in self.tree.files("pyproject.toml", root or "."):
@@ -283,7 +283,7 @@ class RequirementReader:
                 any(pattern.fullmatch(folder) for pattern in patterns)
                 and not any(pattern.fullmatch(folder) for pattern in excluded)
             ):
-                name = _table(self.pyproject(folder), "project").get("name")
+                name = in_table(self.pyproject(folder), "project").get("name")
                 if isinstance(name, str):
                     found[canonicalize_name(name)] = folder
         return found
@@ -356,7 +356,8 @@ def _option(line: str) -> tuple[str, str]:
     return _VALUED.get(name, name), value if equals else " ".join(words[1:])
 
 
-def _table(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def in_table(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """The table that ``names`` lead to; empty where there is none."""
     for name in names:
         value = data.get(name)
         data = value if isinstance(value, dict) else {}

@@ -50,9 +50,9 @@ def _check(answer: int, what: str) -> int:
     return answer
 
 
-def become_subreaper() -> None:
-    """Become the parent of all descendants that lose theirs."""
-    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+def become_subreaper(*, wanted: bool = True) -> None:
+    """Become the parent of all descendants that lose theirs, or be so no longer."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0), "subreaper")
 
 
 def refuse_inspection() -> None:

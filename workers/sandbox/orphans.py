@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,27 @@ from workers.sandbox import kernel
 ENDING_S = 10.0
 
 
+_lock = threading.Lock()
+_adopting = 0
+
+
 def adopt() -> None:
-    """Become the parent of what loses its launcher."""
+    """Become the parent of what loses its launcher, until :func:`let_go` was called as often."""
+    global _adopting  # noqa: PLW0603 - the kernel has one switch a process
     if sys.platform == "linux":
-        kernel.become_subreaper()
+        with _lock:
+            _adopting += 1
+            kernel.become_subreaper()
+
+
+def let_go() -> None:
+    """Be so no longer: what others leave behind is for the system to reap."""
+    global _adopting  # noqa: PLW0603 - see adopt
+    if sys.platform == "linux":
+        with _lock:
+            _adopting -= 1
+            if not _adopting:
+                kernel.become_subreaper(wanted=False)
 
 
 def end() -> None:

@@ -123,6 +123,7 @@ class Supervisor:
                 )
             except OSError as error:
                 self._channel.close()
+                self._let_go()
                 raise SandboxError(f"The sandbox cannot start {argv[0]}: {error.strerror}.") from error
 
     def __enter__(self) -> Self:
@@ -140,6 +141,7 @@ class Supervisor:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             self._end_orphans()
+            self._let_go()
             self._close_streams()
 
     def watch(self, wall_s: float, cancelled: Callable[[], bool] | None) -> Stopped | None:
@@ -199,6 +201,10 @@ class Supervisor:
             if started and os.getpgid(started) == started != os.getpgrp():
                 os.killpg(started, signal.SIGKILL)
         orphans.end()
+
+    def _let_go(self) -> None:
+        if self._reaper:
+            orphans.let_go()
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         for stream, tail in self._outputs():

@@ -95,7 +95,14 @@ def _baseline(request: GenerationRequest, context: Context, workspace: Workspace
     if not any(each.path == request.module.path for each in suite.coverage):
         # It did not come to its end: what was covered is not known, so nothing is.
         with fresh_copy(workspace) as work:
-            suite = suite.model_copy(update={"coverage": run_suite(work, paths=[]).coverage})
+            empty = run_suite(work, paths=[])
+        if not any(each.path == request.module.path for each in empty.coverage):
+            raise EngineFailed(
+                f"What is covered of {request.module.path} cannot be measured: "
+                f"{empty.aborted or 'the file is gone once it was imported'}.",
+                f"Does `python -c 'import {request.module.name}'` leave the file as it is?",
+            )
+        suite = suite.model_copy(update={"coverage": empty.coverage})
     return suite
 
 
