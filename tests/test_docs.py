@@ -317,3 +317,13 @@ def test_every_rejection_code_is_documented() -> None:
     given = {code for source in sources for pattern in patterns for code in re.findall(pattern, source)}
     rows = set(_rows(REFERENCE / "acceptance.md")) - {"coverage", "mutant"}
     assert not rows ^ given
+
+
+def test_every_test_of_the_threat_model_exists() -> None:
+    """A promise without its test would be a claim."""
+    text = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
+    files = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py")}
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", text))
+    defined = {name for content in files.values() for name in re.findall(r"^ *def (test_\w+)\(", content, re.MULTILINE)}
+    assert len(named) > 40
+    assert named <= defined | set(files)

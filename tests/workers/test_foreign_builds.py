@@ -25,6 +25,7 @@ from tta_tasks.protocols import Completed
 from tta_tasks.settings import settings
 from workers.component.wheels import Wheels
 from workers.environment import VirtualEnvironment, prepare_environment
+from workers.openhands.installation import REQUIREMENTS
 from workers.sandbox import detect_sandbox
 
 COMPONENT = Component(name="parts", modules=(Module(name="parts", path="parts.py"),))
@@ -479,3 +480,11 @@ def test_a_repository_pins_a_source_by_its_hash(tmp_path: Path, cache: Path, mon
     project = tree(tmp_path / "project", {"requirements.txt": f"pinned==1 --hash=sha256:{'0' * 64}\n"})
     with pytest.raises(EnvironmentFailed, match="hash"):
         prepare(project, cache)
+
+
+def test_agents_packages_are_pinned_by_hash() -> None:
+    """Each of them, so that no index and no cache can put another in its place."""
+    text = REQUIREMENTS.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert len(lines) > 50
+    assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
