@@ -153,17 +153,23 @@ def _run(batch: Batch, place: Path, folder: Path, python: Path) -> dict[str, Any
         current = place / "current"
         example = current.read_text(errors="replace") if current.exists() else ""
         how = "hangs" if "Timeout (" in said else f"status {done.returncode}"
-        what = f"the worker was ended: {how}: {said[-1500:]}"
+        what = f"the worker was ended: {how}: {_decisive(said)}"
         tally["findings"].append({"what": what, "example": example[:4000]})
     if not tally["findings"]:
         shutil.rmtree(place, ignore_errors=True)
     return tally
 
 
+def _decisive(log: str) -> str:
+    """Where the main thread was when it hung, or the last words."""
+    hung = log.rpartition("\n\nThread ")[2] if "Timeout (" in log else ""
+    return hung[:1000] or log[-1500:]
+
+
 def summary(tallies: Sequence[dict[str, Any]], counts: dict[str, int], seconds: float) -> str:
     """What was tried, and what was found."""
-    titles = ("asked", "run", "code ran", "findings", "seconds")
-    lines = ["{:<14}{:<13}{:>7}{:>7}{:>10}{:>10}{:>9}  ended as".format("kind", "stage", *titles)]
+    titles = ("asked", "run", "code ran", "findings", "seconds", "slowest")
+    lines = ["{:<14}{:<13}{:>7}{:>7}{:>10}{:>10}{:>9}{:>9}  ended as".format("kind", "stage", *titles)]
     for kind, asked in counts.items():
         mine = [tally for tally in tallies if tally["kind"] == kind]
         ended: Counter[str] = sum((Counter(tally["ended"]) for tally in mine), Counter())
@@ -171,8 +177,9 @@ def summary(tallies: Sequence[dict[str, Any]], counts: dict[str, int], seconds: 
         findings = sum(len(tally["findings"]) for tally in mine)
         spent = sum(tally.get("seconds", 0) for tally in mine)
         told = ", ".join(f"{name} {count}" for name, count in ended.most_common(6))
-        stage = STAGES.get(kind, "-")
-        lines.append(f"{kind:<14}{stage:<13}{asked:>7}{ran:>7}{found or '-':>10}{findings:>10}{spent:>9.0f}  {told}")
+        figures = f"{asked:>7}{ran:>7}{found or '-':>10}{findings:>10}{spent:>9.0f}"
+        slowest = max((tally.get("slowest_s", 0) for tally in mine), default=0)
+        lines.append(f"{kind:<14}{STAGES.get(kind, '-'):<13}{figures}{slowest:>9.1f}  {told}")
     staged = sum(tally["executed"] for tally in tallies if tally["kind"] in STAGES)
     total = sum(tally["executed"] for tally in tallies)
     peak = max((tally.get("peak_bytes", 0) for tally in tallies), default=0) >> 20

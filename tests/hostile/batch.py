@@ -57,6 +57,7 @@ class Tally:
     findings: list[dict[str, object]] = field(default_factory=list)
     peak_bytes: int = 0
     seconds: float = 0.0
+    slowest_s: float = 0.0
     tells_reads: bool = False
     level: str = ""
     done: bool = False
@@ -132,7 +133,8 @@ class Batch:
             problems = self._tried(place, example)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        self.tally.seconds += time.monotonic() - started
+        took = time.monotonic() - started
+        self.tally.seconds, self.tally.slowest_s = self.tally.seconds + took, max(self.tally.slowest_s, took)
         problems += self._looked(place, staff)
         self.tally.executed += 1
         self.tally.ran += place.ran()

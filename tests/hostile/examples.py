@@ -417,21 +417,41 @@ class Archive:
     at: int = 0
 
 
-ARCHIVES = st.builds(
+_MEMBERS = st.tuples(
+    _MEMBER_NAMES,
+    st.sampled_from(
+        ["file"] * 9 + ["link"] * 3 + ["hard", "folder", "fifo", "char", "block", "sparse", "contiguous", "weird"]
+    ),
+    st.one_of(_TARGETS, st.sampled_from(["a", "../x", "link", "a/b", "link/../..", "@file"])),
+    st.sampled_from([0, 1, 5, 4096] * 3 + [-1, 1 << 33]),
+)
+_ODD_ARCHIVES = st.builds(
     Archive,
-    st.lists(
-        st.tuples(
-            _MEMBER_NAMES,
-            st.sampled_from(["file"] * 9 + ["link"] * 3 + ["hard", "folder", "fifo", "char", "block", "sparse", "contiguous", "weird"]),
-            st.one_of(_TARGETS, st.sampled_from(["a", "../x", "link", "a/b", "link/../..", "@file"])),
-            st.sampled_from([0, 1, 5, 4096] * 3 + [-1, 1 << 33]),
-        ),
-        max_size=6,
-    ).map(tuple),
+    st.lists(_MEMBERS, max_size=6).map(tuple),
     st.sampled_from(["pax", "gnu", "ustar"]),
     st.sampled_from(["gzip"] * 14 + ["plain", "xz", "cut", "flipped", "twice", "bomb", "trailing"]),
     st.integers(0, 4096),
 )  # fmt: skip
+
+
+_FORMATS = st.sampled_from(["pax", "gnu", "ustar"])
+_GOOD_MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c", "d/e", "d/f", "g/h/i", "j k", "l\u00e4"]),
+        st.sampled_from(["file", "file", "link"]),
+        st.sampled_from(["a", "b", "nowhere", "../d/e"]),
+        st.sampled_from([0, 1, 5, 4096]),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda member: member[0],
+).map(tuple)
+# Such as are unpacked, such as are but for one member, and such as are anything.
+ARCHIVES = st.one_of(
+    st.builds(Archive, _GOOD_MEMBERS, _FORMATS),
+    st.builds(Archive, st.tuples(_GOOD_MEMBERS, _MEMBERS).map(lambda both: (*both[0], both[1])), _FORMATS),
+    _ODD_ARCHIVES,
+)
 
 
 # -- patches -----------------------------------------------------------------------------------------------------------
@@ -461,19 +481,33 @@ class Hunk:
     text: str
 
 
-PATCHES = st.tuples(
-    st.lists(
-        st.builds(
-            Hunk,
-            _PATCH_PATHS,
-            _PATCH_PATHS,
-            st.sampled_from(["new"] * 5 + ["edit"] * 3 + ["delete", "mode", "link", "link", "submodule", "rename", "copy", "binary", "delta", "huge", "raw"]),
-            st.one_of(st.text(max_size=20), _TARGETS),
+_GOOD_PATHS = st.sampled_from(["src/calc/new.py", "tests/test_gen.py", "d/new.py", "src/calc/ops.py", "README.md"])
+_GOOD_HUNKS = st.lists(
+    st.one_of(
+        st.builds(Hunk, _GOOD_PATHS, st.just(""), st.just("new"), _TARGETS),
+        st.builds(Hunk, st.just("src/calc/ops.py"), st.just(""), st.sampled_from(["edit", "mode"]), _TARGETS),
+        st.builds(Hunk, st.just("README.md"), st.just(""), st.just("delete"), st.just("")),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda hunk: hunk.path,
+).map(tuple)
+_ODD_HUNKS = st.lists(
+    st.builds(
+        Hunk,
+        _PATCH_PATHS,
+        _PATCH_PATHS,
+        st.sampled_from(
+            ["new"] * 5
+            + ["edit"] * 3
+            + ["delete", "mode", "link", "link", "submodule", "rename", "copy", "binary", "delta", "huge", "raw"]
         ),
-        min_size=1, max_size=3,
-    ).map(tuple),
-    st.one_of(st.just(()), NODES),
-)  # fmt: skip
+        st.one_of(st.text(max_size=20), _TARGETS),
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+PATCHES = st.tuples(st.one_of(_GOOD_HUNKS, _ODD_HUNKS), st.one_of(st.just(()), NODES))  # fmt: skip
 TREES = st.tuples(NODES, CONFIGURATIONS)
 JOURNALS = st.tuples(
     st.lists(st.tuples(st.sampled_from(["journal", "descriptor", "done.json", "kept.jsonl", "failed.json", "held.json", "stdout"]), ANSWERS), min_size=1, max_size=5).map(tuple),

@@ -177,7 +177,7 @@ def _hunk(hunk: Hunk, place: Place) -> bytes:
     null = "0" * 40
     body = {
         "new": f"{head}new file mode 100644\nindex {null}..{'1' * 40}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{text}\n",
-        "edit": f"{head}{names}@@ -1 +1,2 @@\n import os, sys\n+{text}\n",
+        "edit": f"{head}{names}@@ -1,2 +1,3 @@\n import os, sys\n+# {text}\n from calc import _deeds\n",
         "delete": f"{head}deleted file mode 100644\n--- a/{path}\n+++ /dev/null\n@@ -1 +0,0 @@\n-# calc\n",
         "mode": f"{head}old mode 100644\nnew mode 100755\n",
         "link": f"{head}new file mode 120000\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{text}\n\\ No newline at end of file\n",

@@ -25,7 +25,7 @@ from tests.hostile.examples import Answer, Archive, Deed, Hunk, Project, Wheel
 from tests.hostile.places import BOUNDS, COMPONENT, MODULE, Place, inside
 from tta_tasks import patches, snapshot, stack
 from tta_tasks.errors import TtaError
-from tta_tasks.foreign import ForeignTree
+from tta_tasks.foreign import ForeignTree, Refused
 from tta_tasks.models import ModuleCoverage, RefactoringRequest, Request, Result, SuiteReport
 from tta_tasks.protocols import CandidateTests, GenerationJob, ReleaseRequest, Workspace
 from tta_tasks.settings import settings
@@ -54,8 +54,8 @@ class Kind:
     run: Callable[[Place, Any], str]
     #: The stage it goes through; empty for those that only pass a function's door.
     stage: str = ""
-    #: Errors that may come out.
-    foreseen: tuple[type[Exception], ...] = (TtaError,)
+    #: Errors that may come out: the project's own, and what a task's end says in plain words (workers/stages/dispatch).
+    foreseen: tuple[type[Exception], ...] = (TtaError, Refused)
     #: Seconds after which an example is taken to hang; nothing on any host takes a tenth of that.
     hangs_s: float = 120.0
     #: Processes that live as long as the batch, started by the first call; none may ever be another.

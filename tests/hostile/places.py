@@ -37,7 +37,7 @@ COMPONENT = Component(
     requires_python=f">=3.{sys.version_info.minor}",
 )
 #: One command of an example may take so long: hostile code that waits is cut off.
-LIMITS = Limits(wall_s=12.0, memory_bytes=1 << 30, processes=64, file_bytes=256 << 20, output_bytes=1 << 20)
+LIMITS = Limits(wall_s=6.0, memory_bytes=1 << 30, processes=64, file_bytes=256 << 20, output_bytes=1 << 20)
 
 _CANARIES = sorted({*FILES, *FOLDERS, "socket", "pipe", "zone"}, key=len, reverse=True)
 _WORD = re.compile("|".join(f"@{name}" for name in _CANARIES))
@@ -218,15 +218,16 @@ class Place:
             return word
         if word == "#port":
             return self.zone.port
-        if word.startswith("%"):
-            return str(self._own(word[1:]))
+        if word.startswith("%") and (own := self._own(word[1:])):
+            return str(own)
         return _WORD.sub(lambda found: str(self._canary(found[0][1:])), word)
 
-    def _own(self, word: str) -> Path:
+    def _own(self, word: str) -> Path | None:
         name, _, rest = word.partition("/")
         special = {"root": self.tree, "site": next((self.python.parents[1] / "lib").glob("*/site-packages"), self.tree)}
-        place = special.get(name) or (self.folder / BESIDE[name] if name in BESIDE else self.tree / VICTIMS[name])
-        return place / rest if rest else place
+        places = {**{each: self.folder / way for each, way in BESIDE.items()}, **special}
+        place = places.get(name) or (self.tree / VICTIMS[name] if name in VICTIMS else None)
+        return place / rest if place and rest else place
 
     def _canary(self, name: str) -> Path:
         if name == "zone":
@@ -259,7 +260,7 @@ class Place:
 
     def _make_odd(self, nodes: Iterable[Deed], configurations: Mapping[str, str]) -> None:
         for name, text in configurations.items():
-            if name == ".git/config":
+            if name == ".git/config" and self.is_own(self.tree / ".git" / "HEAD"):
                 for folder in (".git/objects", ".git/refs"):
                     (self.tree / folder).mkdir(parents=True, exist_ok=True)
                 self.write(".git/HEAD", "ref: refs/heads/main\n")
