@@ -120,7 +120,7 @@ def run(batch: Batch, number: int, folder: Path, python: Path) -> list[dict[str,
 
 
 def _run(batch: Batch, place: Path, folder: Path, python: Path) -> dict[str, Any]:
-    for name in ("tmp", "work"):
+    for name in ("tmp", "work", "marks"):
         (place / name).mkdir(parents=True)
     if batch.kind in STAGES:
         # What builds and deployments write is a cache of the batch's own; environments stay where they are.
@@ -134,6 +134,7 @@ def _run(batch: Batch, place: Path, folder: Path, python: Path) -> dict[str, Any
         "TTA_STATE_DIR": str(place / "zone" / "state" / ".tta"),
         # The product's own record of the folders it made.
         "XDG_STATE_HOME": str(place / "records"),
+        "TTA_SANDBOX_READABLE": str(place / "marks"),
         "GIT_CONFIG_NOSYSTEM": "1",
         "UV_OFFLINE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -24,7 +24,7 @@ from tests.hostile import forms
 from tests.hostile.examples import Project, Wheel
 from tests.hostile.places import Place
 from tta_tasks.client import TaskClient
-from tta_tasks.models import Mode, RunRecord, Target
+from tta_tasks.models import Mode, RunRecord, Status, Target
 from tta_tasks.queues import NAMES
 from tta_tasks.settings import settings
 
@@ -129,7 +129,8 @@ def run(place: Place, example: Project) -> str:
         assert task.losses == 0, f"{task.label} was lost {task.losses} times"
         assert task.attempts <= 1, f"{task.label} was begun {task.attempts} times"
         place.said += [fleet.client.fetch_artifact(digest) for digest in (task.result.artifacts if task.result else ())]
-    return str(record.status)
+    failed = next((f" at {task.stage.value}" for task in record.tasks if task.status is Status.FAILED), "")
+    return f"{record.status.value}{failed}"
 
 
 def _ended(fleet: Fleet, run_id: str) -> RunRecord:

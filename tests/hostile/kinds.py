@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,14 @@ from orchestrator.prepare import RunOptions, prepare
 from tests.hostile import examples, fleet, forms
 from tests.hostile.examples import Answer, Archive, Deed, Hunk, Project, Wheel
 from tests.hostile.places import BOUNDS, COMPONENT, MODULE, Place, inside
-from tta_tasks import patches, snapshot, stack
+from tta_tasks import patches, plugins, snapshot, stack
 from tta_tasks.errors import TtaError
 from tta_tasks.foreign import ForeignTree, Refused
-from tta_tasks.models import ModuleCoverage, RefactoringRequest, Request, Result, SuiteReport
+from tta_tasks.models import GenerationRequest, ModuleCoverage, RefactoringRequest, Request, Result, SuiteReport
 from tta_tasks.protocols import CandidateTests, GenerationJob, ReleaseRequest, Workspace
 from tta_tasks.settings import settings
 from tta_tasks.stores.content import digest_of
 from tta_tasks.testing import MemoryStore
-from workers.acceptance import accept
 from workers.acceptance.runner import TestRunner
 from workers.acceptance.tree_guard import TreeGuard
 from workers.component.checkouts import SnapshotCache
@@ -41,6 +41,7 @@ from workers.deployers.local import LocalDeployer
 from workers.environment.declaration import read_declaration
 from workers.generators.characterize.generator import CharacterizeGenerator
 from workers.probe.config import Mutation
+from workers.stages import generation as generation_stage
 from workers.stages import refactoring as refactoring_stage
 from workers.stages.context import Context
 from workers.stages.verification import Verification
@@ -205,20 +206,6 @@ def _asked(workspace: Workspace, mode: str) -> object:
 # -- the real stages ---------------------------------------------------------------------------------------------------
 
 
-def acceptance(place: Place, example: Project) -> str:
-    """Run a project's suite, and judge the tests that were proposed for it."""
-    place.check_out(example)
-    workspace = place.workspace()
-    baseline = run_suite(workspace)
-    place.said.append(baseline.model_dump_json())
-    if not any(each.path == MODULE.path for each in baseline.coverage):
-        baseline = baseline.model_copy(update={"coverage": run_suite(workspace, paths=[]).coverage})
-    proposed = [CandidateTests(place.word(example.candidate), place.candidate(example))]
-    result = accept(workspace, MODULE, proposed, baseline=baseline, mutation_budget_s=0.3)
-    place.said.append(str(result))
-    return "accepted" if result.accepted else "turned down"
-
-
 @dataclass
 class _Context(Context):
     """A stage's context without a fleet around it: nobody cancels, and nothing was done before."""
@@ -235,6 +222,11 @@ class _Context(Context):
         assert not tuple(task_ids)
         return ()
 
+    def progress(self, message: str) -> None:
+        """Keep what is told."""
+        assert self.place is not None
+        self.place.said.append(message)
+
     def cancelled(self) -> bool:
         """Nobody does."""
         return False
@@ -247,11 +239,49 @@ class _Context(Context):
         yield self.place.workspace()
 
 
+def _context(place: Place) -> _Context:
+    nobody: Any = None
+    return _Context(nobody, nobody, place=place)
+
+
+class Proposes:
+    """A generator that proposes the tests of the example at hand."""
+
+    name = "proposes"
+    version = "1"
+    candidates: tuple[CandidateTests, ...] = ()
+
+    def available(self) -> str:
+        """It always is."""
+        return ""
+
+    def generate(self, job: GenerationJob) -> tuple[CandidateTests, ...]:
+        """Propose them once."""
+        return self.candidates if job.round == 1 else ()
+
+
+plugins._found(plugins.GENERATORS)[Proposes.name] = EntryPoint(
+    Proposes.name, f"{__name__}:{Proposes.__qualname__}", plugins.GENERATORS
+)
+
+
+def acceptance(place: Place, example: Project) -> str:
+    """Generate tests, as the stage does: run a project's suite, and accept what was proposed, or not."""
+    place.check_out(example)
+    context = _context(place)
+    Proposes.candidates = (CandidateTests(place.word(example.candidate), place.candidate(example)),)
+    request = GenerationRequest(
+        snapshot="0" * 64, component=COMPONENT, module=MODULE, engine=Proposes.name, coverage_threshold=100.0
+    )
+    result = generation_stage.run(request, context)
+    place.said += [result.model_dump_json(), *context.store.artifacts.values()]
+    return "accepted" if result.accepted else "turned down"
+
+
 def refactoring(place: Place, example: Project) -> str:
     """Refactor a project, as the stage does; what it makes of it is a patch."""
     place.check_out(example)
-    nobody: Any = None
-    context = _Context(nobody, nobody, place=place)
+    context = _context(place)
     request = RefactoringRequest(snapshot="0" * 64, component=COMPONENT, engine="embedded")
     result = refactoring_stage.run(request, context)
     place.said += [result.model_dump_json(), *context.store.artifacts.values()]
@@ -290,7 +320,6 @@ def deployment(place: Place, example: tuple[Project, bool]) -> str:
         progress=place.said.append,
     )
     release = LocalDeployer().release(request)
-    place.acted = True  # its modules were imported
     place.said.append(str(release))
     with suppress(TtaError):
         place.said.append(str(LocalDeployer().check(request)))

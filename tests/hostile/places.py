@@ -172,10 +172,10 @@ class Place:
     zone: Zone
     python: Path
     sandbox: Sandbox
+    #: A pipe that hostile code writes to when it begins.
+    mark: Path
     readable: tuple[Path, ...] = ()
     said: list[str | bytes] = field(default_factory=list)
-    #: Whether hostile code is known to have run, where it can leave no mark.
-    acted: bool = False
     #: How it ended, for the counts: ``accepted``, ``PatchError``.
     ended: str = ""
 
@@ -201,10 +201,6 @@ class Place:
             readable=self.readable,
             limits=LIMITS,
         )
-
-    def ran(self) -> bool:
-        """Whether hostile code did anything at all."""
-        return self.acted or any((folder / ".ran").exists() for folder in (self.folder, self.scratch, self.tree))
 
     # -- words ---------------------------------------------------------------------------------------------------------
 
@@ -279,11 +275,10 @@ class Place:
     def make_project(self, project: Project) -> None:
         """Make a component whose code does what ``project`` says."""
         self.scratch.mkdir(parents=True, exist_ok=True)
-        marks = [str(folder / ".ran") for folder in (self.folder, self.scratch, self.tree)]
         text = DEEDS.read_text(encoding="utf-8").replace(
             'HOST = ""', f"HOST = {str(Path('/proc/self/ns/pid').readlink())!r}"
         )
-        self.write("src/calc/_deeds.py", text.replace("MARKS = []", f"MARKS = {marks!r}"))
+        self.write("src/calc/_deeds.py", text.replace('MARK = ""', f"MARK = {str(self.mark)!r}"))
         self.write("src/calc/__init__.py", "")
         does = {moment: self._call(project.deeds.get(moment, ())) for each in MOMENTS.values() for moment in each}
         wheel = project.wheel or Wheel(())

@@ -25,7 +25,7 @@ from typing import Self
 #: Larger files of an example are not looked through for secrets; hostile ones are sparse and have none.
 MOST_BYTES = 32 << 20
 #: Long ago: a file's time of access is renewed by the first reading after it.
-_LONG_AGO = 978_307_200
+LONG_AGO = 978_307_200
 _CHUNK = 1 << 20
 
 #: Name in examples -> place in the zone. Those of the home are what people have there.
@@ -84,7 +84,7 @@ class Zone:
             comment = '{"broker_url": "SECRET"}' if name == "stack" else "# SECRET\nvalue = 'SECRET'\n"
             path.write_text(comment.replace("SECRET", self.secret))
             path.chmod(0o600)
-            os.utime(path, (_LONG_AGO, _LONG_AGO + 1))
+            os.utime(path, (LONG_AGO, LONG_AGO + 1))
         os.mkfifo(self.folder / "canaries" / "pipe")
         (self.folder / "canaries" / "link").symlink_to("file.py")
         tcp = socket.create_server(("127.0.0.1", 0))
@@ -163,9 +163,9 @@ class Zone:
     def _tries_reading(self) -> bool:
         path = self.folder / "canaries" / "tried"
         path.write_text("x")
-        os.utime(path, (_LONG_AGO, _LONG_AGO + 1))
+        os.utime(path, (LONG_AGO, LONG_AGO + 1))
         path.read_text()
-        told = path.stat().st_atime != _LONG_AGO
+        told = path.stat().st_atime != LONG_AGO
         path.unlink()
         return told
 

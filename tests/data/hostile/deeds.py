@@ -18,15 +18,16 @@ import sys
 import time
 
 HOST = ""
-#: Files in places that hostile code may well write to: where it was, so that nobody counts what never ran.
-MARKS = []
+#: A pipe that all commands may see: what is written to it tells that hostile code ran, as what never ran must not count.
+MARK = ""
 
 
 def do(plan):
     """Do each ``[name, argument, ...]`` of ``plan``; whatever goes wrong with one, go on with the next."""
-    for path in MARKS:
-        with contextlib.suppress(OSError), open(path, "a") as file:
-            file.write("done\n")
+    with contextlib.suppress(OSError):
+        descriptor = os.open(MARK, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(descriptor, b"x")
+        os.close(descriptor)
     for name, *arguments in plan:
         try:
             globals()[f"deed_{name}"](*arguments)
