@@ -73,6 +73,7 @@ def make(tmp_path: Path, component_python: Path) -> Make:
             python=component_python,
             sandbox=detect_sandbox(),
             scratch=tmp_path / "scratch",
+            readable=(component_python.parents[1],),
             limits=Limits(wall_s=wall_s, processes=4096),
         )
 

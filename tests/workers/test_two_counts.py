@@ -146,6 +146,7 @@ def component(folder: Path, python: Path, tests: str) -> Workspace:
         python=python,
         sandbox=detect_sandbox(),
         scratch=folder / "scratch",
+        readable=(python.parents[1],),
         limits=Limits(wall_s=300, processes=4096),
     )
 
