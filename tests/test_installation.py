@@ -31,6 +31,7 @@ ELSEWHERE = (
     "workers/generators/characterize/program/",
     "workers/openhands/runner.py",
     "workers/sandbox/launcher.py",
+    "workers/environment/programs/",
 )
 #: File -> the extra that it is for, and without which it is not imported.
 OF_EXTRAS = {

@@ -9,7 +9,21 @@ from tta_tasks.errors import SettingsError
 
 #: Extra -> the modules that it brings. To read the package's metadata instead would slow down the start of `tta`.
 MODULES: Final = {
-    "worker": (*("bandit", "filelock", "griffe", "limits", "mypy", "psutil", "pybreaker", "pyupgrade", "ruff", "uv"),),
+    "worker": (
+        *(
+            "bandit",
+            "filelock",
+            "griffe",
+            "limits",
+            "mypy",
+            "psutil",
+            "pybreaker",
+            "pyupgrade",
+            "ruff",
+            "unearth",
+            "uv",
+        ),
+    ),
     "cli": ("jinja2", "junitparser", "markupsafe", "rich"),
     "flower": ("flower", "tornado"),
     "metrics": ("prometheus_client",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +76,14 @@ def engine() -> Path:
         pytest.skip(f"no Python {PYTHON} here")
     settings.cache_clear()
     return install("openhands")
+
+
+def _linked(source: str, target: str) -> None:
+    """The same file once more, or a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="session")
@@ -235,7 +244,8 @@ def bench(  # noqa: PLR0917 - fixtures
     assert valkey.dbsize() == 0
     cache = tmp_path / "cache"
     cache.mkdir()
-    (cache / "engines").symlink_to(host_cache / "engines")
+    # Not a link: a cache folder holds none.
+    shutil.copytree(host_cache / "engines", cache / "engines", symlinks=True, copy_function=_linked)
     monkeypatch.setenv("TTA_CACHE_DIR", str(cache))
     monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
     settings.cache_clear()

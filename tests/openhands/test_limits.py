@@ -169,13 +169,13 @@ def test_conversations_are_kept_within_bounds(tmp_path: Path) -> None:
     parent = tmp_path / "conversations"
     with conversation(kept, "in use") as used:
         used.save_usage(Usage(calls=3))
-        (used.home / "large").write_bytes(b"x" * 1000)
+        (used.home / "large").write_bytes(b"x" * 10_000)
         for age, name in ((9000, "old"), (50, "older"), (5, "newer")):
             (parent / name).mkdir()
-            (parent / name / "large").write_bytes(b"x" * 1000)
+            (parent / name / "large").write_bytes(b"x" * 10_000)
             os.utime(parent / name, (time.time() - age,) * 2)
         os.utime(used.home, (time.time() - 9999,) * 2)
-        assert prune(parent, 3600, 2500) == 2
+        assert prune(parent, 3600, 32_000) == 2  # of blocks of 4 KiB
     assert sorted(path.name for path in parent.iterdir() if path.is_dir()) == sorted([used.home.name, "newer"])
     with conversation(kept, "in use") as again:
         assert (again.home, again.id, again.usage().calls) == (used.home, used.id, 3)

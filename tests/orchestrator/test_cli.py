@@ -269,6 +269,7 @@ def test_a_run_leaves_reports_patches_and_a_branch(shell: Shell) -> None:
 
 
 @pytest.mark.stack
+@pytest.mark.slow
 def test_a_run_starts_no_program_that_the_repository_names(shell: Shell, tmp_path: Path) -> None:
     """In a whole run, with a branch and changed files, no filter, hook, monitor or remote tells of itself."""
     canary = tmp_path / "canary.sh"

@@ -305,6 +305,7 @@ def test_without_a_place_for_the_socket_it_is_the_loopback(state: Path, monkeypa
             server.stop()
 
 
+@pytest.mark.slow
 def test_everything_speaks_to_the_broker_over_its_socket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's own command, health, doctor and Flower find it by the state folder, and show no password."""
     monkeypatch.setenv("TTA_STATE_DIR", str(state))

@@ -227,6 +227,7 @@ def test_a_dependency_cannot_change_what_others_install(
     assert run(second, "import pytest; print(hasattr(pytest, 'POISONED'))").stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_the_network_is_a_choice(
     tmp_path: Path, cache: Path, listener: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +339,7 @@ def test_what_a_neighbour_asks_for_leads_nowhere_else(
     assert seen == []
 
 
+@pytest.mark.slow
 def test_links_within_the_repository_are_followed(tmp_path: Path, cache: Path) -> None:
     """A requirements file that is a link to another one of the repository is read."""
     tree(tmp_path, {"deps/base.txt": "-r deps/more.in\n", "deps/more.in": "six>0.3\n"})
@@ -431,6 +433,7 @@ os._exit(0)
         Wheels(tmp_path / "cache", detect_sandbox()).build("a" * 64, project, COMPONENT, print)
 
 
+@pytest.mark.slow
 def test_a_backend_gets_what_it_asks_for(tmp_path: Path, cache: Path) -> None:
     """A backend that needs more than its project declares finds it."""
     program = f"""\
@@ -454,6 +457,7 @@ def test_a_backend_gets_what_it_asks_for(tmp_path: Path, cache: Path) -> None:
 # -- what is kept -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wheel_is_built_once_of_an_archive(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same archive, Python and tools give the wheel that was kept, as long as it is what was written."""
     links = tmp_path / "links"
