@@ -279,7 +279,7 @@ class Place:
             'HOST = ""', f"HOST = {str(Path('/proc/self/ns/pid').readlink())!r}"
         )
         self.write("src/calc/_deeds.py", text.replace('MARK = ""', f"MARK = {str(self.mark)!r}"))
-        self.write("src/calc/__init__.py", "")
+        self.write("src/calc/__init__.py", "import calc.ops\n")
         does = {moment: self._call(project.deeds.get(moment, ())) for each in MOMENTS.values() for moment in each}
         wheel = project.wheel or Wheel(())
         does |= {
