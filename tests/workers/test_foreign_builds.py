@@ -25,6 +25,7 @@ from tta_tasks.protocols import Completed
 from tta_tasks.settings import settings
 from workers.component.wheels import Wheels
 from workers.environment import VirtualEnvironment, prepare_environment
+from workers.environment.wheel import BadWheel, read
 from workers.openhands.installation import REQUIREMENTS
 from workers.sandbox import detect_sandbox
 
@@ -492,3 +493,37 @@ def test_agents_packages_are_pinned_by_hash() -> None:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(lines) > 50
     assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+def _damaged(method: int) -> bytes:
+    """A wheel whose compressed bytes are not what they say."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for name, text in FILES.items():
+            archive.writestr(name, text * 50)
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    content = bytearray(packed.getvalue())
+    start = largest.header_offset + 30 + len(largest.filename)
+    content[start : start + largest.compress_size] = b"\xff" * largest.compress_size
+    return bytes(content)
+
+
+def _unnamed() -> bytes:
+    """A wheel with an entry that has no name."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in {**FILES, "x": ""}.items():
+            archive.writestr(name, text)
+        archive.infolist()[-1].filename = ""
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [_damaged(zipfile.ZIP_DEFLATED), _damaged(zipfile.ZIP_BZIP2), _damaged(zipfile.ZIP_LZMA), _unnamed(), b"", b"PK"],
+    ids=["deflated", "bzip2", "lzma", "without a name", "empty", "cut off"],
+)
+def test_a_damaged_archive_is_no_wheel(content: bytes) -> None:
+    """Whatever the library that reads it makes of that."""
+    with pytest.raises(BadWheel):
+        read("parts-1-py3-none-any.whl", content)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -97,6 +100,9 @@ def read(filename: str, content: bytes, expected: str | None = None) -> Wheel:
         EOFError,
         UnicodeDecodeError,
         NotImplementedError,
+        lzma.LZMAError,
+        struct.error,
+        zlib.error,
     ) as error:
         raise BadWheel(f"{filename} is no wheel: {error}") from error
     except (RuntimeError, ValueError, KeyError) as error:
@@ -120,7 +126,7 @@ def _entries(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
     for info in infos:
         path = PurePosixPath(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
-        if info.is_dir():
+        if info.filename.endswith("/"):
             continue
         if (
             kind not in {0, stat.S_IFREG}
@@ -164,8 +170,10 @@ def _copy(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], new: zipfile
             while chunk := source.read(min(_CHUNK, left + 1)):
                 left -= len(chunk)
                 if left < 0:
-                    raise BadWheel(f"{info.filename} is larger than it says")
+                    break
                 target.write(chunk)
+        if left:
+            raise BadWheel(f"{info.filename} is not as large as it says")
 
 
 def _by_name(metadata: bytes) -> bytes:
