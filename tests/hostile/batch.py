@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.hostile.kinds import KINDS, Kind
 from tests.hostile.places import Place
-from tests.hostile.zone import Zone
+from tests.hostile.zone import Zone, cache_stamps
 from tta_tasks.settings import settings as product_settings
 from workers.sandbox import detect_sandbox
 
@@ -133,7 +133,7 @@ class Batch:
             readable=(self.python.parents[1],),
         )
         place.folder.mkdir(parents=True)
-        staff = self.kind.staff()
+        staff, cache = self.kind.staff(), cache_stamps(self.folder / "cache" / "uv")
         self.log.seek(0)
         self.log.truncate()
         started = time.monotonic()
@@ -144,6 +144,8 @@ class Batch:
             faulthandler.cancel_dump_traceback_later()
         took = time.monotonic() - started
         self.tally.seconds, self.tally.slowest_s = self.tally.seconds + took, max(self.tally.slowest_s, took)
+        now = cache_stamps(self.folder / "cache" / "uv")
+        problems += [f"poisoned: {path}" for path, stamp in cache.items() if now.get(path) != stamp]
         problems += self._looked(place, staff)
         self.tally.executed += 1
         self.tally.ran += self._acted()

@@ -512,5 +512,5 @@ TREES = st.tuples(NODES, CONFIGURATIONS)
 JOURNALS = st.tuples(
     st.lists(st.tuples(st.sampled_from(["journal", "descriptor", "done.json", "kept.jsonl", "failed.json", "held.json", "stdout"]), ANSWERS), min_size=1, max_size=5).map(tuple),
     st.sampled_from([0, 0, 1, 5, 139]),
-    st.sampled_from(["suite", "suite", "isolate", "mutate", "search", "imports"]),
+    st.sampled_from(["suite", "suite", "suite", "isolate", "isolate", "mutate", "imports", "search"]),
 )  # fmt: skip

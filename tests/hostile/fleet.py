@@ -119,7 +119,9 @@ def run(place: Place, example: Project) -> str:
     (place.tree / "wheel.bin").write_bytes(wheel)
     spec = place.folder / "spec.md"
     spec.write_text(SPEC)
-    options = RunOptions(place.tree, target=Target.STAGING, mode=Mode.ASYNC, engine="characterize", budget_s=1.5)
+    options = RunOptions(
+        place.tree, target=Target.STAGING, mode=Mode.ASYNC, engine="characterize", budget_s=1.5, coverage=1.0
+    )
     with _heard(fleet, place):
         run_id = workflow.submit(prepare(spec, options, settings()), fleet.client)
         record = _ended(fleet, run_id)

@@ -247,8 +247,8 @@ for what, how, data in plan["answers"]:
         continue
     for path in (journals if what == "journal" else [os.path.join(folder, what)]):
         try:
-            if how != "text" and os.path.lexists(path):
-                os.unlink(path)
+            if os.path.lexists(path) and (how != "text" or not os.path.isfile(path)):
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
             if how == "fifo":
                 os.mkfifo(path)
             elif how == "folder":

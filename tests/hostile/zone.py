@@ -133,9 +133,10 @@ class Zone:
         }
 
     def leaks(self, said: Iterable[str | bytes]) -> bool:
-        """Whether any of ``said`` carries the secret."""
+        """Whether any of ``said`` carries the secret, also inside of an archive."""
         secret = self.secret.encode()
-        return any(secret in (text if isinstance(text, bytes) else text.encode(errors="replace")) for text in said)
+        contents = (text if isinstance(text, bytes) else text.encode(errors="replace") for text in said)
+        return any(secret in part for content in contents for part in (content, *_unpacked(content)))
 
     def carriers(self, folder: Path) -> list[str]:
         """Files below ``folder`` that carry the secret, also inside of archives."""
@@ -151,7 +152,7 @@ class Zone:
             content = path.read_bytes()
         except OSError:
             return False
-        return self.leaks([content, *_unpacked(content)])
+        return self.leaks([content])
 
     def _count(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -232,6 +233,22 @@ HOST_FOLDERS = ("/etc", "/usr/local/bin", "/usr/local/lib", "~/.ssh", "~/.gnupg"
 HOST_FILES = ("~/.bashrc", "~/.bash_profile", "~/.profile", "~/.zshrc", "~/.netrc", "~/.gitconfig", "~/.pypirc")
 #: Written by whoever uses the checkout meanwhile, and by its tools.
 _PASSING = frozenset({".git", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build"})
+
+
+def cache_stamps(cache: Path) -> dict[str, tuple[int, ...]]:
+    """What a host keeps for all repositories: what is there stays as it is, whatever one of them does."""
+    stamps: dict[str, tuple[int, ...]] = {}
+    for path in _below(cache):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and path.suffix != ".lock" and path.name not in {"lock", ".lock"}:
+                stamps[str(path.relative_to(cache))] = (
+                    status.st_ino,
+                    status.st_mode,
+                    status.st_size,
+                    status.st_mtime_ns,
+                )
+    return stamps
 
 
 def host_stamps(checkout: Path, home: Path) -> dict[str, tuple[int, ...]]:
