@@ -201,6 +201,7 @@ def test_a_build_sees_no_state(tmp_path: Path, cache: Path) -> None:
         shutil.rmtree(state)
 
 
+@pytest.mark.slow
 def test_a_dependency_cannot_change_what_others_install(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,7 +156,13 @@ ORDER = {
 }
 
 
-@pytest.mark.parametrize(("body", "says"), ORDER.values(), ids=ORDER)
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(*each, id=name, marks=[pytest.mark.slow] if name in {"a gigabyte", "a million tests"} else [])
+        for name, each in ORDER.items()
+    ],
+)
 def test_what_breaks_a_rule_ends_the_run(make: Make, body: str, says: str) -> None:
     """The referee ends the process, and the run says why and, where it is known, in which test."""
     early = says.startswith("more than 1")
