@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -546,6 +547,16 @@ def test_cache_too_small_for_all_serves_all(tmp_path: Path, store: CountingStore
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(checkout, range(60)))
+
+
+def test_what_was_just_fetched_is_not_evicted(tmp_path: Path, store: CountingStore) -> None:
+    """Even if another one is used, by another process, between its fetching and its copying."""
+    first, second = (_snapshot(tmp_path / "source", store, text * 1000) for text in "ab")
+    cache = SnapshotCache(tmp_path / "cache", store, 1)
+    cache.checkout(first, tmp_path / "one")
+    os.utime(tmp_path / "cache" / first, (time.time() + 60,) * 2)
+    cache.checkout(second, tmp_path / "two")
+    assert _pack(tmp_path / "two").digest == second
 
 
 def test_killed_process_leaves_no_lasting_garbage(tmp_path: Path, store: CountingStore) -> None:

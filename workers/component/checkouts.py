@@ -27,7 +27,8 @@ class SnapshotCache:
     Args:
         root: Its folder; nothing else may be in it.
         store: Where snapshots come from.
-        max_bytes: Most bytes of unpacked snapshots kept; the least recently used go first, never the newest.
+        max_bytes: Most bytes of unpacked snapshots kept; the least recently used go first, never the
+            newest or the one just fetched.
         max_snapshot_bytes: Most bytes of one, unpacked.
         max_snapshot_files: Most files of one.
     """
@@ -121,19 +122,20 @@ class SnapshotCache:
         except BaseException:
             shutil.rmtree(unpacked, ignore_errors=True)
             raise
-        self._evict()
+        self._evict(spared=digest)
 
     def _clean(self) -> None:
         """Remove what a killed process left; we hold the lock, so nobody is at work there."""
         for folder in self._root.glob("*-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _evict(self) -> None:
+    def _evict(self, spared: str) -> None:
+        """Keep within the bound; ``spared`` was fetched to be copied, and others may have been used since."""
         snapshots = sorted(self._snapshots(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)
         total = 0
         for place, kept in enumerate(snapshots):
             total += int((kept / "size").read_text())
-            if total > self._max_bytes and place > 0:
+            if total > self._max_bytes and place > 0 and kept.name != spared:
                 # Renamed first: whoever is copying it notices that it is gone, instead of missing some files.
                 doomed = kept.rename(self._root / f"old-{kept.name}")
                 shutil.rmtree(doomed)
