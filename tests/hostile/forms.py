@@ -14,6 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -97,7 +98,7 @@ def put_wheel(wheel: Wheel, place: Place, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     content = place.tree / "wheel.bin"
     content.write_bytes(wheel_bytes(wheel, place))
-    with places.inside(place.tree):
+    with chdir(place.tree):
         places.deeds().deliver(str(folder), wheel.name, wheel.door, place.word(wheel.target))
     return folder / wheel.name
 

@@ -8,7 +8,7 @@ ones are named beside the kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint
@@ -23,7 +23,7 @@ from orchestrator.local import joining as state
 from orchestrator.prepare import RunOptions, prepare
 from tests.hostile import examples, fleet, forms
 from tests.hostile.examples import Answer, Archive, Deed, Hunk, Project, Wheel
-from tests.hostile.places import BOUNDS, COMPONENT, MODULE, Place, inside
+from tests.hostile.places import BOUNDS, COMPONENT, MODULE, Place
 from tta_tasks import patches, plugins, snapshot, stack
 from tta_tasks.errors import TtaError
 from tta_tasks.foreign import ForeignTree, Refused
@@ -102,7 +102,7 @@ def repository(place: Place, example: tuple[tuple[Deed, ...], dict[str, str]]) -
     place.make_tree(*example)
     spec = place.folder / "spec.md"
     spec.write_text("---\ncomponent: calc\n---\n# Calc\n\n## Acceptance criteria\n\n- `half` halves.\n")
-    with _tolerant(place), inside(place.tree):
+    with _tolerant(place), chdir(place.tree):
         state.prepare(Path(".tta"))
         stack.find(Path(".tta"))
     with _tolerant(place):

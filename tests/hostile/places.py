@@ -8,8 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -269,7 +269,7 @@ class Place:
                 continue
             if name in {"chmod", "plant", "deep", "environment_folder"} and path.is_symlink():
                 continue
-            with inside(self.folder):
+            with chdir(self.folder):
                 deeds().do([[name, str(path), *arguments]])
 
     def make_project(self, project: Project) -> None:
@@ -317,14 +317,3 @@ class Place:
     def remove(self) -> None:
         """Remove the tree and all beside it, whatever they have become."""
         subprocess.run(["rm", "-rf", "--", *map(str, self.folder.iterdir())], check=True)  # noqa: S607 - the usual one
-
-
-@contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    """Deeds change the folder they are in."""
-    was = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(was)

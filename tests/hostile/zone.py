@@ -90,7 +90,7 @@ class Zone:
         tcp = socket.create_server(("127.0.0.1", 0))
         self.port = tcp.getsockname()[1]
         unix = socket.socket(socket.AF_UNIX)
-        with _inside(self.folder / "canaries"):  # a socket's name must be short
+        with contextlib.chdir(self.folder / "canaries"):  # a socket's name must be short
             unix.bind("socket")
         unix.listen()
         for listening in (tcp, unix):
@@ -214,16 +214,6 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
             for member in archive.infolist():
                 with contextlib.suppress(Exception), archive.open(member) as file:
                     yield file.read(_CHUNK)
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    was = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(was)
 
 
 # -- what is no zone of ours -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from tta_tasks.protocols import CandidateTests, GenerationJob
 from tta_tasks.settings import settings
 from tta_tasks.snapshot import pack
 from workers.acceptance.placement import place_tests
-from workers.stages import dispatch, generation, testing
+from workers.stages import cache_keys, dispatch, generation, testing
 from workers.stages.context import Context
 
 MODULE = Module(name="calc", path="calc.py")
@@ -90,13 +90,15 @@ class Desk:
         self.ledger.begin(record.id, record.name, "")
         return Context(record, self.ledger, settings())
 
-    def snapshot(self, files: Mapping[str, str]) -> str:
-        """A tree with ``files`` in the project, in the store."""
+    def snapshot(self, files: Mapping[str, str], links: Mapping[str, str] | None = None) -> str:
+        """A tree with ``files`` and symbolic ``links`` in the project, in the store."""
         tree = self.folder / f"tree-{len(list(self.folder.iterdir()))}"
         for name, text in files.items():
             path = tree / COMPONENT.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        for name, target in (links or {}).items():
+            (tree / COMPONENT.root / name).symlink_to(target)
         request = TestingRequest(snapshot="0" * 64, component=COMPONENT)
         return self.context(request).store.put(pack(tree, max_bytes=1 << 24, max_files=1000).data)
 
@@ -266,6 +268,23 @@ class Careless(Scripted):
         job.workspace.run_python("-c", "import os; os.mkfifo('left\\nbehind')")
         ForeignTree(job.workspace.root).read_bytes(job.workspace.project / "left\nbehind")
         return ()
+
+
+@pytest.mark.parametrize("link", [None, "helper"])
+def test_an_earlier_result_answers_while_what_it_depends_on_is_the_same(desk: Desk, link: str | None) -> None:
+    """Also where an imported package is a link to elsewhere in the tree; and without one, other files do not matter."""
+    package = "elsewhere" if link else "helper"
+
+    def key(value: int, other: int) -> str | None:
+        files = {"calc.py": "import helper\n", f"{package}/__init__.py": f"VALUE = {value}\n", "o.py": f"V = {other}\n"}
+        snapshot = desk.snapshot(files, {link: "elsewhere"} if link else None)
+        fields = {"engine": "characterize", "module": MODULE, "component": COMPONENT, "snapshot": snapshot}
+        context = desk.context(GenerationRequest.model_validate(fields))
+        return cache_keys.key_of(context.task, context)
+
+    assert key(1, 1) == key(1, 1)
+    assert key(1, 1) != key(2, 1)
+    assert (key(1, 1) == key(1, 2)) is (link is None)
 
 
 def test_a_module_that_is_not_in_the_tree_is_said_so(desk: Desk) -> None:

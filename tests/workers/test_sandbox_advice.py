@@ -32,7 +32,11 @@ def host(tmp_path: Path) -> Path:
         ({"proc/sys/user/max_user_namespaces": "0\n"}, {}, "max_user_namespaces="),
         ({".dockerenv": ""}, {}, "docker run --security-opt seccomp=unconfined"),
         ({"run/.containerenv": ""}, {}, "podman run --security-opt seccomp=unconfined"),
-        ({".dockerenv": ""}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubectl explain"),
+        (
+            {".dockerenv": ""},
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "tta-worker-testing-5d9f-x2"},
+            "kubectl patch deployment tta-worker-testing --patch",
+        ),
         # Of two causes the host's own is the first: nothing within a container helps against it.
         (
             {"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n", ".dockerenv": ""},

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +97,7 @@ class Attempt:
             StoreUnavailable: What the fleet shares cannot be reached.
         """
         self._until = time.monotonic() + self.assignment.wall_s
-        parent = Path(tempfile.gettempdir()) / f"tta-agents-{os.getuid()}"
+        parent = tempdirs.private("tta-agents")
         tempdirs.reap(parent)  # of workers that were killed
         handlers = {"call": self._call, "run": self._run, "stop": self._stop, "event": self._event}
         with tempdirs.create(parent) as folder, RpcServer(folder / "rpc.sock", handlers).serving() as server:

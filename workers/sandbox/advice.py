@@ -13,6 +13,12 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 #: What a container engine must leave out for a container's processes to make namespaces: its filter of system calls,
 #: the profile that forbids mounts, and what it puts over /proc.
 CONTAINER = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
+#: The same for a pod of the chart's, in a user namespace of its own, which `procMount` asks for.
+POD = (
+    '{"spec": {"template": {"spec": {"hostUsers": false, "securityContext": {"seccompProfile": {"type": "Unconfined"},'
+    ' "appArmorProfile": {"type": "Unconfined"}}, "containers": [{"name": "worker", "securityContext":'
+    ' {"procMount": "Unmasked"}}]}}}}'
+)
 #: Settings of the kernel that refuse namespaces to those who are not root: file, value, and the command that lets them.
 SETTINGS = (
     (
@@ -75,10 +81,11 @@ def stronger(
     if shutil.which("unshare", path=path) is None and shutil.which("bwrap", path=path) is None:
         return Advice("sudo apt install util-linux", "the program `unshare` is missing; other systems name it alike")
     if environment.get("KUBERNETES_SERVICE_HOST"):
+        deployment = environment.get("HOSTNAME", "").rsplit("-", 2)[0] or "DEPLOYMENT"
         return Advice(
-            "kubectl explain pod.spec.securityContext.seccompProfile",
-            "the pod's seccomp profile refuses namespaces: give workers the types Unconfined of it and of"
-            " appArmorProfile, and `procMount: Unmasked` with `hostUsers: false`",
+            f"kubectl patch deployment {deployment} --patch '{POD}'",
+            "the pod's seccomp profile refuses namespaces. The worker itself is then less confined, what it runs is"
+            " more; it needs Kubernetes 1.30 with user namespaces",
         )
     if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")):
         engine = "podman" if (root / "run/.containerenv").exists() else "docker"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +45,7 @@ def reap() -> int:
     Raises:
         SandboxError: There is no place for such folders.
     """
-    return tempdirs.reap(_folders())
+    return tempdirs.reap(tempdirs.private("tta-sandbox"))
 
 
 class ProcessSandbox:
@@ -99,7 +98,7 @@ class ProcessSandbox:
             raise SandboxError(f"The sandbox is to open {absent[0]} to a command, but there is no such path.")
         command = tuple(map(str, argv))
         started = time.monotonic()
-        with tempdirs.create(_folders()) as temporary, groups.command_group(limits) as group:
+        with tempdirs.create(tempdirs.private("tta-sandbox")) as temporary, groups.command_group(limits) as group:
             view = look(command[0], cwd, writable=writable, readable=readable, network=network)
             given = Confinement(temporary, view, network, limits.processes, limits.memory_bytes)
             plan = self._confine(given)
@@ -130,23 +129,6 @@ class ProcessSandbox:
                 duration_s=time.monotonic() - started,
                 stopped=stopped,
             )
-
-
-def _folders() -> Path:
-    """Where commands get their temporary folders.
-
-    Raises:
-        SandboxError: It cannot be made, or somebody else made it.
-    """
-    folder = Path(tempfile.gettempdir()).resolve() / f"tta-sandbox-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        owner = folder.lstat().st_uid
-    except OSError as error:
-        raise SandboxError(f"No temporary folder can be made at {folder}: {error.strerror}.") from error
-    if owner != os.getuid():
-        raise SandboxError(f"{folder} belongs to somebody else.", "Remove it, or point TMPDIR to another folder.")
-    return folder
 
 
 def _environment(program: str, temporary: str) -> dict[str, str]:

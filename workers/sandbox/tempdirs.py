@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tta_tasks.errors import SandboxError
 from tta_tasks.foreign import discard
+
+
+def private(name: str) -> Path:
+    """This user's folder of that name where temporary files go, made where it is missing; for :func:`create`.
+
+    Raises:
+        SandboxError: It cannot be made, or somebody else may write there.
+    """
+    folder = Path(tempfile.gettempdir()).resolve() / f"{name}-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise SandboxError(f"No temporary folder can be made at {folder}: {error.strerror}.") from error
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or others:
+        raise SandboxError(f"{folder} belongs to somebody else.", "Remove it, or point TMPDIR to another folder.")
+    return folder
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ one module has one module's tests generated again. A deployment has effects, and
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -39,9 +40,10 @@ def key_of(task: TaskRecord, context: Context) -> str | None:
         return None
     fields = request.model_dump(mode="json", exclude={"run_id", "needs"})
     if isinstance(request, GenerationRequest):
-        del fields["snapshot"]
         tree = context.snapshots.tree(request.snapshot)
         inputs = list(_inputs(ForeignTree(tree), request))
+        if not _has_links(ForeignTree(tree)):
+            del fields["snapshot"]
     else:
         tree, inputs = Path(), []
     if isinstance(request, CollectionRequest):
@@ -62,6 +64,11 @@ def _inputs(tree: ForeignTree, request: GenerationRequest) -> Iterator[Path]:
     yield from importers(tree, project / request.component.tests, {module}, root)
     for pattern in CONFIGURATION:
         yield from project.glob(pattern)
+
+
+def _has_links(tree: ForeignTree) -> bool:
+    """Whether there are symbolic links: imports are not followed through them, so that the whole tree decides."""
+    return any(found.link for found in tree.walk(max_entries=sys.maxsize))  # a snapshot is bounded
 
 
 def _version(request: Request) -> str:
