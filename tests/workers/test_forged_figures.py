@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tta_tasks.models import Component, Module, SuiteReport
-from tta_tasks.protocols import CandidateTests, Limits, Workspace
+from tta_tasks.models import Module, SuiteReport
+from tta_tasks.protocols import CandidateTests, Workspace
 from workers.acceptance import accept
 from workers.component.probing import ProbeResult, run_probe
 from workers.component.suite import module_files, run_suite
@@ -58,26 +57,9 @@ Make = Callable[..., Workspace]
 
 
 @pytest.fixture
-def make(tmp_path: Path, component_python: Path) -> Make:
-    """Makes a workspace of a component ``calc`` with the given files in it."""
-
-    def workspace(files: dict[str, str], *, wall_s: float = 60) -> Workspace:
-        for name, text in {"src/calc/__init__.py": "", "src/calc/ops.py": OPS, **files}.items():
-            path = tmp_path / "tree" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        (tmp_path / "scratch").mkdir()
-        return Workspace(
-            root=tmp_path / "tree",
-            component=Component(name="calc", import_root="src", modules=(MODULE,)),
-            python=component_python,
-            sandbox=detect_sandbox(),
-            scratch=tmp_path / "scratch",
-            readable=(component_python.parents[1],),
-            limits=Limits(wall_s=wall_s, processes=4096),
-        )
-
-    return workspace
+def ops() -> str:
+    """The module of the component that :func:`make` makes workspaces of."""
+    return OPS
 
 
 def probed(workspace: Workspace, *, mode: str = "suite", counted: bool = True) -> ProbeResult:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tta_tasks.models import Component, Module, SuiteReport
-from tta_tasks.protocols import Limits, Workspace
+from tta_tasks.models import SuiteReport
+from tta_tasks.protocols import Workspace
 from workers.component.probing import RunConditions
 from workers.component.suite import observe_suite, run_suite
-from workers.sandbox import detect_sandbox
 
 OPS = """\
 def sign(n):
@@ -28,31 +26,9 @@ Make = Callable[..., Workspace]
 
 
 @pytest.fixture
-def make(tmp_path: Path, component_python: Path) -> Make:
-    """Makes a workspace of a component ``calc`` with the given files in it."""
-
-    def workspace(files: dict[str, str], *, wall_s: float = 60) -> Workspace:
-        for name, text in {"src/calc/__init__.py": "", "src/calc/ops.py": OPS, **files}.items():
-            path = tmp_path / "tree" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        (tmp_path / "scratch").mkdir()
-        names = sorted(path.stem for path in (tmp_path / "tree/src/calc").glob("*.py") if path.stem != "__init__")
-        return Workspace(
-            root=tmp_path / "tree",
-            component=Component(
-                name="calc",
-                import_root="src",
-                modules=tuple(Module(name=f"calc.{name}", path=f"src/calc/{name}.py") for name in names),
-            ),
-            python=component_python,
-            readable=(component_python.parents[1],),
-            sandbox=detect_sandbox(),
-            scratch=tmp_path / "scratch",
-            limits=Limits(wall_s=wall_s, processes=4096),
-        )
-
-    return workspace
+def ops() -> str:
+    """The module of the component that :func:`make` makes workspaces of."""
+    return OPS
 
 
 def test_lines_and_branches_of_every_module_are_measured(make: Make) -> None:
