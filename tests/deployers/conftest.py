@@ -10,12 +10,6 @@ from tests.deployers.shop import Wheels
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for all tests here."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def wheels(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Wheels:
     """A wheel of each version."""
     return Wheels(cache, tmp_path_factory.mktemp("shop"))

@@ -90,9 +90,10 @@ def waits_for(fleet: Fleet, run_id: str) -> str:
 
 
 def told(fleet: Fleet, run_id: str) -> list[str]:
-    """What the events say of production."""
+    """What the events say of production, but for messages that a slow host was too late to take."""
     task_id = production(fleet, run_id).id
     happened = [event for _, event in fleet.client.ledger.events(run_id) if event.task_id == task_id]
+    happened = [event for event in happened if event.what != "queued again"]
     return [f"{event.what} {event.message}".strip() for event in happened]
 
 

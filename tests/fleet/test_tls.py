@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
+CALCULATOR = Path(__file__).parents[2] / "examples" / "calculator"
 EXPIRED = datetime.now(UTC) - timedelta(days=1)
 
 
@@ -172,7 +173,7 @@ TODO = {
 COMMANDS = (
     pytest.param(("doctor",), marks=pytest.mark.slow),
     pytest.param(("worker", "testing"), marks=pytest.mark.slow),
-    ("submit", "examples/calculator/specs/calculator.md", "--repo", "examples/calculator"),
+    ("submit", str(CALCULATOR / "specs" / "calculator.md"), "--repo", str(CALCULATOR)),
 )
 
 

@@ -92,6 +92,18 @@ def host_cache(engine: Path) -> Path:
     return engine.parents[4]
 
 
+@pytest.fixture(scope="session")
+def engine_cache(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for tests, with that engine in it: tens of thousands of files, so there is one for all."""
+    cache = tmp_path_factory.mktemp("engine-cache")
+    (cache / "engines").mkdir()
+    home = engine.parents[2]
+    # Not a link: a cache folder holds none.
+    shutil.copytree(home, cache / "engines" / home.name, symlinks=True, copy_function=_linked)
+    shutil.copy(home.with_name(f"{home.name}.json"), cache / "engines")
+    return cache
+
+
 @dataclass
 class ScriptedModel:
     """The scripted server."""
@@ -126,6 +138,7 @@ class Bench:
     """A component, and what it takes to have an agent at work on it."""
 
     folder: Path
+    cache: Path
     python: Path
     model: ScriptedModel
     monkeypatch: pytest.MonkeyPatch
@@ -194,7 +207,7 @@ class Bench:
     @property
     def homes(self) -> list[Path]:
         """The folders of conversations."""
-        return [path for path in (self.folder / "cache" / "conversations").iterdir() if path.is_dir()]
+        return [path for path in (self.cache / "conversations").iterdir() if path.is_dir()]
 
     def job(
         self,
@@ -233,7 +246,7 @@ def write(root: Path, files: Mapping[str, str]) -> None:
 @pytest.fixture
 def bench(  # noqa: PLR0917 - fixtures
     tmp_path: Path,
-    host_cache: Path,
+    engine_cache: Path,
     component_python: Path,
     model: ScriptedModel,
     valkey: redis.Redis,
@@ -242,14 +255,13 @@ def bench(  # noqa: PLR0917 - fixtures
 ) -> Bench:
     """A small component under test, with fleet limits in a real Valkey."""
     assert valkey.dbsize() == 0
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    # Not a link: a cache folder holds none.
-    shutil.copytree(host_cache / "engines", cache / "engines", symlinks=True, copy_function=_linked)
-    monkeypatch.setenv("TTA_CACHE_DIR", str(cache))
+    for left in engine_cache.iterdir():
+        if left.is_dir() and left.name != "engines":
+            shutil.rmtree(left)
+    monkeypatch.setenv("TTA_CACHE_DIR", str(engine_cache))
     monkeypatch.setenv("TTA_BROKER_URL", valkey_url)
     settings.cache_clear()
-    made = Bench(tmp_path, component_python, model, monkeypatch)
+    made = Bench(tmp_path, engine_cache, component_python, model, monkeypatch)
     write(made.project, {"shapes.py": SHAPES, "tests/test_shapes.py": EXISTING})
     return made
 

@@ -115,7 +115,7 @@ def test_a_fleet_keeps_a_models_bound(fleet: Fleet, processes: Callable[[str], l
     assert [result.status for result in results] == [Status.COMPLETED] * 12
     assert all(result.threshold_met and result.usage.calls == 3 for result in results)
     assert max(request["in_flight"] for request in fleet.bench.model.requests) == 2
-    assert not processes(str(fleet.bench.folder / "cache" / "conversations"))
+    assert not processes(str(fleet.bench.cache / "conversations"))
 
 
 def test_a_lost_workers_conversation_goes_on_elsewhere(fleet: Fleet, processes: Callable[[str], list[str]]) -> None:
@@ -133,7 +133,7 @@ def test_a_lost_workers_conversation_goes_on_elsewhere(fleet: Fleet, processes: 
     assert (result.status, result.threshold_met) == (Status.COMPLETED, True)
     assert fleet.bench.model.asked("patient") <= 10 + 1
     assert fleet.client.status(ids[0]).attempts == 2
-    assert not processes(str(fleet.bench.folder / "cache" / "conversations"))
+    assert not processes(str(fleet.bench.cache / "conversations"))
 
 
 def test_no_model_means_the_embedded_engine(fleet: Fleet) -> None:
@@ -157,7 +157,7 @@ def test_a_workers_secret_is_nowhere(fleet: Fleet, valkey: redis.Redis) -> None:
     told = [request["last"] for request in fleet.bench.model.requests]
     assert any("VIRTUAL_ENV=" in text for text in told)
     dumped = b"".join(valkey.dump(key) or b"" for key in valkey.keys("*"))
-    kept = [path.read_bytes() for path in (fleet.bench.folder / "cache").rglob("*") if _inspected(path)]
+    kept = [path.read_bytes() for path in (fleet.bench.cache).rglob("*") if _inspected(path)]
     secret = SECRET.encode()
     assert secret not in b"".join([dumped, *kept, fleet.log(0).read_bytes(), *map(str.encode, told)])
     assert any(b"test_a_circle_is_round" in content for content in kept)

@@ -82,11 +82,6 @@ class Shell:
         return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def shell(tmp_path: Path, cache: Path) -> Iterator[Shell]:
     """A git repository with a component that has no tests, and a spec."""

@@ -123,12 +123,6 @@ class Desk:
         return {path.relative_to(tree).as_posix(): path.read_text() for path in tree.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for all tests here, so that the environment is made once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def desk(tmp_path: Path, cache: Path, valkey_url: str, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A real store and ledger, both empty."""

@@ -58,9 +58,11 @@ def digest(version: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for all tests here."""
-    return tmp_path_factory.mktemp("cache")
+def cache(shared: Path) -> Path:
+    """A cache folder for all tests here, whose releases no other tests have."""
+    folder = shared / "cache-of-releases"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
