@@ -25,6 +25,7 @@ def session(folder: Path, **options: float) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_in_a_short_session(tmp_path: Path) -> None:
     """Pool processes and workers killed, connections cut, the server killed: every accepted task ends as it must."""
     report = session(tmp_path, seed=7, tasks=40, workers=2, seconds=6, every=1.2)

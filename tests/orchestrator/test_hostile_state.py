@@ -76,7 +76,14 @@ def pipes_targets(state: Path, home: Path) -> None:  # noqa: ARG001 - as the oth
     os.mkfifo(state / "targets.toml")
 
 
-BROUGHT = [links_gitignore, links_targets, links_stack, links_logs, chooses_targets, plants_ledger, pipes_targets]
+BROUGHT = [
+    chooses_targets,
+    plants_ledger,
+    *(
+        pytest.param(each, marks=pytest.mark.slow)
+        for each in (links_gitignore, links_targets, links_stack, links_logs, pipes_targets)
+    ),
+]
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -441,6 +441,7 @@ def test_rows_that_cannot_be_taken_out_stand_or_fall_together(workspace: Workspa
     assert dict(rejections(acceptance)) == {f"test_half[{n}]": "fails" for n in range(3)}
 
 
+@pytest.mark.slow
 def test_the_same_candidates_are_judged_the_same(workspace: Workspace, baseline: SuiteReport) -> None:
     """Twice the same verdict, to the byte."""
     source = CANDIDATE[: CANDIDATE.index("def test_registers")]

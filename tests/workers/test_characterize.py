@@ -98,7 +98,13 @@ def test_is_a_generator() -> None:
     assert (engine.name, engine.available()) == ("characterize", "")
 
 
-@pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "11", "TZ": "Asia/Tokyo"}, {"PYTHONHASHSEED": "12", "TZ": "UTC"}])
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONHASHSEED": "11", "TZ": "Asia/Tokyo"},
+        pytest.param({"PYTHONHASHSEED": "12", "TZ": "UTC"}, marks=pytest.mark.slow),
+    ],
+)
 def test_generated_tests_pass_anywhere(
     shop: CandidateTests, component_python: Path, project: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
@@ -146,6 +152,7 @@ def test_criteria_are_matched_by_the_names_they_mention(shop: CandidateTests) ->
     assert not any("mean" in name for name in shop.criteria)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_file(generate: Generate) -> None:
     """With the same seed and enough time, two runs propose the same."""
     assert generate("acts")[0].source == generate("acts")[0].source

@@ -123,12 +123,6 @@ class Bench:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for all tests here, so that the environment is made once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def bench(tmp_path: Path, cache: Path, valkey_url: str, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A context on a real store and ledger, both empty."""
@@ -365,8 +359,14 @@ SWAPS = {
 }
 
 
-@pytest.mark.parametrize("verdict", ["raise AssertionError", "pass"], ids=["fails", "passes"])
-@pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS)
+@pytest.mark.parametrize(
+    "verdict",
+    [pytest.param("raise AssertionError", id="fails", marks=pytest.mark.slow), pytest.param("pass", id="passes")],
+)
+@pytest.mark.parametrize(
+    "swap",
+    [pytest.param(deed, id=name, marks=[pytest.mark.slow] if name != "link" else []) for name, deed in SWAPS.items()],
+)
 def test_a_module_is_swapped_while_it_is_on_trial(bench: Bench, tmp_path: Path, swap: str, verdict: str) -> None:
     """No file of the host is written, nothing is waited for, and only what the tools made of the source is kept."""
     canary = tmp_path / "canary"

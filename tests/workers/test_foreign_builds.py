@@ -48,12 +48,6 @@ needs_a_view = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all, as a host has."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[str]]]:
     """A service of this host: its port, and who has connected."""
@@ -257,12 +251,18 @@ def test_the_network_is_a_choice(
     "files",
     [
         {"requirements.txt": "--extra-index-url http://127.0.0.1:{port}/simple\nsix"},
-        {"requirements.txt": "-f http://127.0.0.1:{port}/links\nsix"},
-        {
-            "requirements.txt": "six",
-            "pyproject.toml": '[[tool.uv.index]]\nurl = "http://user:secret@127.0.0.1:{port}/"\n',
-        },
-        {"requirements.txt": "six", "uv.toml": 'extra-index-url = ["http://127.0.0.1:{port}/"]\n'},
+        pytest.param({"requirements.txt": "-f http://127.0.0.1:{port}/links\nsix"}, marks=pytest.mark.slow),
+        pytest.param(
+            {
+                "requirements.txt": "six",
+                "pyproject.toml": '[[tool.uv.index]]\nurl = "http://user:secret@127.0.0.1:{port}/"\n',
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"requirements.txt": "six", "uv.toml": 'extra-index-url = ["http://127.0.0.1:{port}/"]\n'},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_index_of_the_repository_is_left_aside(

@@ -95,6 +95,10 @@ DEEDS = {
 }
 
 
+#: What `make test` tries, too; the others are of the same kinds, or run into a limit.
+QUICK = {"a link in place of the module", "the copy to go back to"}
+
+
 def deed(text: str, canary: Path) -> str:
     return (
         "import glob, importlib.util, marshal, os\nimport ops\n\n\n"
@@ -109,7 +113,10 @@ def judged(workspace: Workspace, source: str) -> AcceptanceResult:
     )
 
 
-@pytest.mark.parametrize("text", DEEDS.values(), ids=DEEDS)
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param(text, id=name, marks=[] if name in QUICK else [pytest.mark.slow]) for name, text in DEEDS.items()],
+)
 def test_a_test_that_changes_the_tree_changes_neither_verdicts_nor_files(
     workspace: Workspace, canary: Path, text: str
 ) -> None:
@@ -381,6 +388,7 @@ def test_imports_are_followed_through_no_link(workspace: Workspace, canary: Path
     canary.write_text("canary")
 
 
+@pytest.mark.slow
 def test_packages_that_pass_on_from_one_to_the_next_are_followed_to_the_end(workspace: Workspace) -> None:
     """However many there are."""
     count = 2 * sys.getrecursionlimit()

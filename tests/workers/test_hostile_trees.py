@@ -103,6 +103,7 @@ def test_an_agents_files_are_regular_files(tree: Path, canary: Path, tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_an_agents_tree_without_bottom_is_given_up(tree: Path, tmp_path: Path, dig: Dig) -> None:
     """Neither recursion nor time: the engine gives up, and says why."""
     dig(tree)
