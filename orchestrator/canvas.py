@@ -12,7 +12,6 @@ counts down what each task comes after (:mod:`tta_tasks.order`), and publishes i
 from __future__ import annotations
 
 import statistics
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -74,10 +73,10 @@ class Tasks:
 def tasks_of(plan: RunPlan, generation: Generation, priority: Priority) -> Tasks:
     """The tasks that ``plan`` takes, each told which results it needs; those of the largest modules come first."""
     common: dict[str, Any] = {"run_id": plan.id, "snapshot": plan.snapshot}
-    component, now = plan.component, time.time()
+    component = plan.component
 
     def record(request: AnyRequest) -> TaskRecord:
-        return record_of(request, str(uuid.uuid4()), priority, submitted_at=now)
+        return record_of(request, str(uuid.uuid4()), priority)
 
     testing = record(TestingRequest(**common, component=component))
     header: list[TaskRecord] = []

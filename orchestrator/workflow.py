@@ -76,8 +76,8 @@ def resume(record: RunRecord, client: TaskClient) -> None:
         gone = local is not None and not task.worker.startswith(f"local-{local.pid}@")
         if task.status is Status.QUEUED and task.published_at:
             left.append(task)
-        elif task.status is Status.RUNNING and (gone or task.lease_until < time.time()):
-            client.ledger.requeue(task, "resumed", due=time.time() + GRACE_S, worker=task.worker)
+        elif task.status is Status.RUNNING and (gone or task.lease_until < client.ledger.clock.now()):
+            client.ledger.requeue(task, "resumed", delay_s=GRACE_S, worker=task.worker)
             left.append(task)
     publishing.publish(left)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from tta_tasks.clock import Clock
 from tta_tasks.connection import connect, translated
 from tta_tasks.settings import Settings
 
@@ -72,6 +72,7 @@ class ResultCache:
         self._prefix = f"{settings.key_prefix}result:"
         self._index = f"{settings.key_prefix}results"
         self._counters = f"{settings.key_prefix}counters"
+        self._clock = Clock(self._redis, self._url)
         self._ttl = settings.retention_s
         self._most = settings.max_cached_results
 
@@ -84,7 +85,7 @@ class ResultCache:
         with translated(self._url):
             stored = self._redis.getex(self._prefix + key, ex=self._ttl)
             if stored is not None:
-                self._redis.zadd(self._index, {key: time.time()}, xx=True)
+                self._redis.zadd(self._index, {key: self._clock.now()}, xx=True)
                 self._redis.expire(self._index, self._ttl)
         try:
             result = json.loads(stored) if isinstance(stored, str | bytes) else None
@@ -127,7 +128,7 @@ class ResultCache:
         with translated(self._url):
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(self._prefix + key, json.dumps(dict(result)), ex=self._ttl)
-                pipe.zadd(self._index, {key: time.time()})
+                pipe.zadd(self._index, {key: self._clock.now()})
                 pipe.expire(self._index, self._ttl)
                 pipe.zcard(self._index)
                 surplus = int(pipe.execute()[-1]) - self._most

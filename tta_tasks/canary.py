@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from tta_tasks.celery import app
+from tta_tasks.clock import Clock
 from tta_tasks.connection import connect, translated
 from tta_tasks.fleet import FleetState
 from tta_tasks.models import Priority
@@ -26,7 +27,7 @@ POLL_S = 0.1
 def ping(queue: str) -> None:
     """Say that a worker of ``queue`` did it."""
     with translated(settings().redis):
-        _redis().set(_key(queue, "pong"), repr(time.time()), ex=600)
+        _redis().set(_key(queue, "pong"), repr(_clock().now()), ex=600)
 
 
 def answered(queue: str, within_s: float) -> bool:
@@ -56,7 +57,7 @@ def busy(queue: str, state: FleetState) -> bool:
 def _fresh(queue: str) -> bool:
     with translated(settings().redis):
         at: Any = _redis().get(_key(queue, "pong"))
-    return at is not None and time.time() - float(at) < FRESH_S
+    return at is not None and _clock().now() - float(at) < FRESH_S
 
 
 def _until(holds: Callable[[], bool], within_s: float) -> bool:
@@ -70,6 +71,11 @@ def _until(holds: Callable[[], bool], within_s: float) -> bool:
 
 def _key(queue: str, what: str) -> str:
     return f"{settings().key_prefix}{what}:{queue}"
+
+
+@lru_cache(maxsize=1)
+def _clock() -> Clock:
+    return Clock(_redis(), settings().redis)
 
 
 @lru_cache(maxsize=1)

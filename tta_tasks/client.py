@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import uuid
@@ -160,16 +161,19 @@ class TaskClient:
         Returns:
             Their ids, in the order of ``requests``.
         """
-        now = time.time()
-        if deadline is not None and deadline <= now:
-            raise UsageError("The deadline has passed already.", "It is a time in seconds since the epoch.")
+        if deadline is not None:
+            if not math.isfinite(deadline):
+                raise UsageError(f"A deadline is a number of seconds since the epoch, not {deadline}.")
+            if deadline <= time.time():
+                raise UsageError("The deadline has passed already.", "It is a time in seconds since the epoch.")
+            deadline = self.ledger.clock.of(deadline)
         ids = (
             [str(uuid.uuid4()) for _ in requests]
             if idempotency_keys is None
             else [str(uuid.uuid5(_KEYS, key)) for key in idempotency_keys]
         )
         records = [
-            record_of(request, task_id, priority, deadline, now) for request, task_id in zip(requests, ids, strict=True)
+            record_of(request, task_id, priority, deadline) for request, task_id in zip(requests, ids, strict=True)
         ]
         self._admit(records)
         self.ledger.accept(records, most_bytes=self._settings.max_request_bytes)

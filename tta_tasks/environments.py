@@ -10,9 +10,9 @@ deployment:
 from __future__ import annotations
 
 import logging
-import time
 from typing import Final, Protocol, cast
 
+from tta_tasks.clock import Clock
 from tta_tasks.connection import connect, translated
 from tta_tasks.errors import RecordUnreadable
 from tta_tasks.ledger.records import readable
@@ -34,6 +34,7 @@ class Environments:
     def __init__(self, settings: Settings) -> None:
         self._redis = connect(settings)
         self._settings = settings
+        self._clock = Clock(self._redis, settings.redis)
         self._index = f"{settings.key_prefix}environments"
 
     def tell(self, record: EnvironmentRecord) -> None:
@@ -41,7 +42,7 @@ class Environments:
         name, keep = f"{record.environment}/{record.component.name}", self._settings.releases_keep_s
         with translated(self._settings.redis), self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._key(name), record.model_dump_json(), ex=keep)
-            pipe.zadd(self._index, {name: time.time()})
+            pipe.zadd(self._index, {name: self._clock.now()})
             pipe.zremrangebyrank(self._index, 0, -MAX_ENVIRONMENTS - 1)
             pipe.expire(self._index, keep)
             pipe.execute()

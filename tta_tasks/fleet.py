@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, cast
@@ -104,7 +103,7 @@ class Fleet:
             StoreUnavailable: The ledger does not answer.
             BrokerUnavailable: The broker does not answer.
         """
-        now = time.time()
+        now = self._ledger.clock.now()
         with connection.translated(self._settings.redis), self._redis.pipeline(transaction=False) as pipe:
             pipe.llen(f"{self._prefix}dead")
             pipe.exists(f"{self._prefix}reconciler")

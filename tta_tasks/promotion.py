@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-import time
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -69,9 +68,9 @@ def decide(ledger: Ledger, run_id: str, outcome: Outcome, *, by: str = "", reaso
     record = ledger.run(run_id)
     task = _parked(record)
     decision = Decision(
-        outcome=outcome, by=(by.strip() or whoami())[:200], at=time.time(), reason=reason.strip()[:1000]
+        outcome=outcome, by=(by.strip() or whoami())[:200], at=ledger.clock.now(), reason=reason.strip()[:1000]
     )
-    answer, counts = ledger.parking.decide(task, decision, time.time() + GRACE_S)
+    answer, counts = ledger.parking.decide(task, decision, GRACE_S)
     if answer is DecisionResult.STRANGER and task.promotion is not None:
         may = ", ".join(task.promotion.approvers)
         raise UsageError(

@@ -14,7 +14,6 @@ def record_of(
     task_id: str,
     priority: Priority = Priority.NORMAL,
     deadline: float | None = None,
-    submitted_at: float | None = None,
 ) -> TaskRecord:
     """The ledger's first entry for ``request``.
 
@@ -23,7 +22,6 @@ def record_of(
         task_id: Its task's id.
         priority: How urgent it is.
         deadline: Epoch seconds; not done by then, it ends as failed.
-        submitted_at: Epoch seconds, one time for all that is handed in together; by default now.
     """
     kind = kind_of(request)
     return TaskRecord(
@@ -36,7 +34,7 @@ def record_of(
         optional=kind.optional,
         gated=kind.gated,
         priority=priority,
-        submitted_at=time.time() if submitted_at is None else submitted_at,
+        submitted_at=time.time(),
         deadline=deadline,
         request=request,
     )

@@ -65,6 +65,8 @@ def _broker() -> Iterator[Check]:
     if ledger.ok and Ledger.connect(chosen).keeps() is False:
         detail = "the ledger's server keeps no log: what was accepted is lost when it restarts; set `appendonly yes`"
         yield Check(name="disk", ok=False, detail=detail)
+    if ledger.ok and (warning := Ledger.connect(chosen).clock.warning()):
+        yield Check(name="clock", ok=False, detail=warning)
     if broker.ok and ledger.ok:
         yield _workers()
 

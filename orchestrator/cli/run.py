@@ -88,7 +88,7 @@ def run(  # noqa: PLR0917 - one parameter an option
         from orchestrator.watch import choose_view  # noqa: PLC0415
 
         run_id = workflow.submit(prepared, client)
-        code = follow(client, run_id, choose_view(as_json=as_json), output_options)
+        code = follow(client, run_id, choose_view(client.ledger.clock.now, as_json=as_json), output_options)
     sys.exit(code)
 
 

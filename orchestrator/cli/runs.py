@@ -88,7 +88,7 @@ def status(run: str, as_json: bool) -> None:  # noqa: FBT001
 def watch(run: str, as_json: bool) -> None:  # noqa: FBT001
     """Look on while RUN is done, from its beginning or joined late. Ctrl-C leaves; the run goes on."""
     with connect() as client:
-        code = follow(client, run, choose_view(as_json=as_json))
+        code = follow(client, run, choose_view(client.ledger.clock.now, as_json=as_json))
     sys.exit(code)
 
 
@@ -134,7 +134,9 @@ def resume(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
     """Continue RUN, which was interrupted; what was finished is not done again."""
     with connect() as client:
         workflow.resume(client.ledger.run(run), client)
-        code = follow(client, run, choose_view(as_json=as_json), OutputOptions(repository=repo))
+        code = follow(
+            client, run, choose_view(client.ledger.clock.now, as_json=as_json), OutputOptions(repository=repo)
+        )
     sys.exit(code)
 
 
@@ -150,7 +152,9 @@ def retry(run: str, repo: Path, as_json: bool) -> None:  # noqa: FBT001
             raise UsageError(f"Run {run} is {record.status}.", f"`tta resume {run}` continues it.")
         plan, tasks = workflow.again(record)
         run_id = workflow.hand_in(plan, tasks, client)
-        code = follow(client, run_id, choose_view(as_json=as_json), OutputOptions(repository=repo))
+        code = follow(
+            client, run_id, choose_view(client.ledger.clock.now, as_json=as_json), OutputOptions(repository=repo)
+        )
     sys.exit(code)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
@@ -40,12 +41,20 @@ class RunView(Protocol):
         """Show what came of it, and what was left where."""
 
 
-def choose_view(*, as_json: bool = False, stream: TextIO | None = None) -> RunView:
-    """The view that fits ``stream`` (standard output): live in a terminal, lines elsewhere, JSON if asked for."""
+def choose_view(
+    clock: Callable[[], float] = time.time, *, as_json: bool = False, stream: TextIO | None = None
+) -> RunView:
+    """The view that fits ``stream`` (standard output): live in a terminal, lines elsewhere, JSON if asked for.
+
+    Args:
+        clock: Seconds since the epoch, as the ledger has them.
+        as_json: Whether JSON is asked for.
+        stream: Where it is shown.
+    """
     stream = sys.stdout if stream is None else stream
     if as_json:
         return JsonView(stream)
     console = Console(file=stream, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveView(console)
+        return LiveView(console, clock)
     return PlainView(stream)

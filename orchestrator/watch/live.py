@@ -43,7 +43,7 @@ class LiveView:
 
     Args:
         console: A terminal.
-        clock: Seconds since the epoch.
+        clock: Seconds since the epoch, as the ledger has them.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.time) -> None:

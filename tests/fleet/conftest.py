@@ -25,6 +25,8 @@ from tta_tasks.queues import NAMES
 from tta_tasks.settings import Settings, settings
 
 SCRIPTED = Path(__file__).parent / "scripted"
+#: What makes the clock of a worker wrong.
+SKEWED = Path(__file__).parent / "skewed"
 #: URL of a RabbitMQ >= 4 to hold the same promises on: ``make rabbitmq``.
 AMQP = "RABBITMQ_URL"
 #: Seconds; short, so that a lost worker's task is seen again within a test.
@@ -40,14 +42,15 @@ class Fleet:
     folder: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, slots: int = 2, queues: Sequence[str] = NAMES) -> subprocess.Popen[bytes]:
-        """Start one more worker."""
+    def start(self, slots: int = 2, queues: Sequence[str] = NAMES, skew: float = 0) -> subprocess.Popen[bytes]:
+        """Start one more worker, whose host's clock is ``skew`` seconds ahead."""
         environment = {
             **os.environ,
             "TTA_BROKER_URL": self.settings.broker,
             "TTA_CACHE_DIR": str(self.folder / "cache"),
             "TTA_VISIBILITY_TIMEOUT_S": str(VISIBILITY),
-            "PYTHONPATH": str(SCRIPTED),
+            "PYTHONPATH": os.pathsep.join(map(str, [SCRIPTED, *([SKEWED] if skew else [])])),
+            "SKEW_S": str(skew),
         }
         number = len(self.workers)
         argv = [

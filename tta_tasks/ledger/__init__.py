@@ -19,7 +19,8 @@ Every task is written here before it is published. Keys, each expiring ``retenti
 
 A task's status only moves forward, and its first terminal status is final: transitions are Lua scripts
 (the ``.lua`` files beside this one), each one atomic step, so that a message delivered twice cannot make two ends. They
-make their keys from the prefix; so they need one Redis, not a cluster. Times are seconds since the epoch.
+make their keys from the prefix; so they need one Redis, not a cluster. Times are the server's
+(tta_tasks/clock.py), in seconds since the epoch.
 
 What a task waits for is counted down in the same step that ends the last task before it. Where the broker is the
 ledger's own Redis (``_message`` is set), that step puts the task's message into its queue, too, and nothing can come
@@ -34,7 +35,6 @@ three.
 from __future__ import annotations
 
 import math
-import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +162,7 @@ class Ledger(Queries):
 
         Args:
             tasks: In the order in which those that can begin at once are published.
-            plan: Of their run.
+            plan: Of their run; when it was created is written down in the ledger's time.
             after: Task -> tasks that end before it is published; without, those whose results it needs.
             delivered: Whether their messages are published already.
             most_bytes: Most bytes of a request, as JSON.
@@ -177,8 +177,10 @@ class Ledger(Queries):
         if after is None:
             after = {task.id: task.request.needs for task in tasks}
         submission = Submission(tasks, dumped(tasks, most_bytes), after, self._prefix, self._is_broker)
-        common = {"now": time.time(), "delivered": int(delivered)}
+        common = {"delivered": int(delivered)}
         batches = (common | batch for batch in submission.batches())
+        if plan is not None:
+            plan = plan.model_copy(update={"created_at": self.clock.now()})
         if plan is None and not any(submission.followers.values()):
             with translated(self._url):
                 found = run_each(self._redis, self._accept, batches)
@@ -263,15 +265,12 @@ class Ledger(Queries):
         Raises:
             RecordUnreadable: Another version wrote it; it stays where it was.
         """
-        now = time.time()
         with translated(self._url):
             answer = self._begin(
-                now=now,
                 task_id=task_id,
                 name=name,
                 worker=worker,
                 slots=slots,
-                lease_until=now + self._settings.lease_s,
                 start=uuid.uuid4().hex,
                 redelivered=int(redelivered),
                 promoted=int(promoted),
@@ -292,19 +291,21 @@ class Ledger(Queries):
         self._transition(task.id, "progress", {}, payload=message[:200])
 
     def requeue(
-        self, task: TaskRecord, why: str, due: float, *, worker: str = "", lost: bool = False
+        self, task: TaskRecord, why: str, delay_s: float, *, worker: str = "", lost: bool = False
     ) -> TransitionResult:
-        """Record that ``task`` waits (again) for a worker; the reconciler looks after it at ``due``.
+        """Record that ``task`` waits (again) for a worker; the reconciler looks after it in ``delay_s``.
 
         Args:
             task: The task.
             why: For a person.
-            due: Epoch seconds.
+            delay_s: In seconds.
             worker: Who gives it back; ``BUSY`` when that one is not doing it. Without, ``BUSY`` while anybody holds it.
             lost: Whether it, or its message, was lost.
         """
         counted = {f"{'lost' if lost else 'retried'}:{task.stage}": 1.0}
-        return self._transition(task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], due=due, lost=lost)
+        return self._transition(
+            task.id, Status.QUEUED, counted, worker=worker, payload=why[:200], delay_s=delay_s, lost=lost
+        )
 
     def finish(self, task: TaskRecord, result: Result, worker: str = "") -> bool:
         """Record how ``task`` ended, and publish what waited for that.
@@ -350,10 +351,9 @@ class Ledger(Queries):
 
     def renew(self, tasks: Iterable[tuple[str, str]], worker: str) -> None:
         """Renew the leases on ``tasks`` (pairs of id and queue) that ``worker`` is running."""
-        until = time.time() + self._settings.lease_s
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for task_id, queue in tasks:
-                self._renew(pipe, task_id=task_id, queue=queue, worker=worker, lease_until=until)
+                self._renew(pipe, task_id=task_id, queue=queue, worker=worker)
             pipe.execute()
 
     def count(self, counter: str, amount: float) -> None:
@@ -366,7 +366,7 @@ class Ledger(Queries):
     def due(self, queue: str, limit: int) -> tuple[str, ...]:
         """Ids of tasks of ``queue`` that have not ended and should be looked after now."""
         with translated(self._url):
-            found = self._redis.zrangebyscore(self._open_key(queue), "-inf", time.time(), start=0, num=limit)
+            found = self._redis.zrangebyscore(self._open_key(queue), "-inf", self.clock.now(), start=0, num=limit)
         return tuple(item.decode() for item in cast("list[bytes]", found))
 
     def defer(self, tasks: Iterable[tuple[TaskRecord, float]]) -> None:
@@ -443,17 +443,16 @@ class Ledger(Queries):
         *,
         worker: str = "",
         payload: str = "",
-        due: float = 0.0,
+        delay_s: float = 0.0,
         lost: bool = False,
     ) -> TransitionResult:
         with translated(self._url):
             answer: bytes = self._move(
-                now=time.time(),
                 task_id=task_id,
                 status=str(new),
                 worker=worker,
                 payload=payload,
-                due=due,
+                delay=delay_s,
                 lost=int(lost),
                 counters=_flat(counted),
             )
@@ -461,7 +460,7 @@ class Ledger(Queries):
 
     def _put_back(self, task_id: str, worker: str) -> None:
         """What was begun and cannot be read here waits again."""
-        self._transition(task_id, Status.QUEUED, {}, worker=worker, due=time.time() + GRACE_S)
+        self._transition(task_id, Status.QUEUED, {}, worker=worker, delay_s=GRACE_S)
 
     def _finished(
         self, task: TaskRecord, result: Result, worker: str, *, start: str = "", message: str = "", slots: int = 1
@@ -478,10 +477,8 @@ class Ledger(Queries):
         """
         if isinstance(result, TestingResult) and result.suite is not None:
             self.baselines.put(task.id, result.suite)  # now: what waits for the end begins with it
-        now = time.time()
         with translated(self._url):
             answer = self._finish(
-                now=now,
                 task_id=task.id,
                 status=str(result.status),
                 worker=worker,
@@ -489,7 +486,6 @@ class Ledger(Queries):
                 start=start,
                 message_id=message,
                 slots=slots,
-                lease_until=now + self._settings.lease_s,
                 counters=_flat(counters.ended(task, result)),
             )
         if answer[1]:

@@ -1,7 +1,9 @@
 --#include _next_check
+--#include _now
 --#include _tell
 
--- A worker begins a task. `start` names this start, `fields` are more of the task's own, in pairs.
+-- A worker begins a task, for `lease` seconds. `start` names this start, `fields` are more of the task's own, in pairs.
+local lease_until = now + lease
 local function begin(id, key, task, fields)
   redis.call('HSET', key, 'status', 'running', 'worker', worker, 'slots', slots, 'progress', '',
              'lease_until', lease_until, '_start', start, 'started_at', task.started_at or now,

@@ -1,3 +1,5 @@
+--#include _now
+
 -- Appends an event to the stream of the task's run; a task without a run has a stream of its own.
 local function tell(run, id, what, text, by)
   local stream = run or id

@@ -1,5 +1,5 @@
 -- Records tasks, and publishes those that wait for no others.
--- args: prefix, retention, now, grace, delivered, kinds, batch...
+-- args: prefix, retention, grace, delivered, kinds, batch...
 --
 -- delivered: 1 if their messages are delivered already.  kinds: how many kinds of tasks there are.
 -- batch: for each kind: queue, list, deadline (or empty), how many parts its message has (none: the caller publishes),
@@ -11,6 +11,7 @@
 --#include _tasks
 --#include _ended
 --#include _push
+--#include _now
 
 local at, kind_of, answers = batch, {}, {}
 local function take() at = at + 1; return ARGV[at - 1] end
@@ -70,7 +71,7 @@ while at <= #ARGV do
     local waits, blocked = wait(id, earlier)
     local unmet, look = waits + together, kind.look
     answers[#answers + 1] = 1
-    local fields = {'request', request, 'status', 'queued', 'label', label,
+    local fields = {'request', request, 'status', 'queued', 'label', label, 'submitted_at', now,
                     unpack(unmet > 0 and kind.fields or kind.ready)}
     local function set(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
     if after ~= '' then set('_after', after) end

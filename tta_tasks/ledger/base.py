@@ -8,6 +8,7 @@ from typing import Any, Final
 import redis
 
 from tta_tasks import lua
+from tta_tasks.clock import Clock
 from tta_tasks.settings import Settings
 
 SCRIPTS: Final = Path(__file__).parent
@@ -28,11 +29,18 @@ class LedgerBase:
         self._settings = settings
         self._prefix = settings.key_prefix
         self._url = settings.redis
+        #: The server's time.
+        self.clock = Clock(client, settings.redis)
 
     def _script(self, name: str, **constants: Any) -> lua.Script:  # noqa: ANN401 - what redis-py takes
         """The script ``name`` of this package, with what the settings say of its arguments."""
         limits = self._settings
-        known = {"prefix": self._prefix, "retention": limits.retention_s, "max_events": limits.max_events}
+        known = {
+            "prefix": self._prefix,
+            "retention": limits.retention_s,
+            "max_events": limits.max_events,
+            "lease": limits.lease_s,
+        }
         path = SCRIPTS / f"{name}.lua"
         common = {argument: known[argument] for argument in lua.load(path).names if argument in known}
         return lua.Script(self._redis, path, **common, **constants)

@@ -1,7 +1,8 @@
 -- A worker begins a task.
--- args: prefix, retention, now, max_events,
---       task_id, name, worker, slots, lease_until, start, redelivered, promoted
+-- args: prefix, retention, max_events, lease,
+--       task_id, name, worker, slots, start, redelivered, promoted
 --
+-- lease: how long it is the worker's without a sign of life, in seconds.
 -- start: names this start; the script may be sent twice, when its connection breaks before the answer.
 -- redelivered: 1 if the broker delivers its message again.  promoted: 1 if its promotion was checked.
 -- Returns what became of it and the task's fields: applied; unknown, mismatch (it has another name), ended, waiting
@@ -23,7 +24,7 @@ local function refusal()
   if task.run_id and redis.call('HGET', prefix .. 'run:' .. task.run_id, 'cancelled') == '1' then return 'cancelled' end
   if task._blocked then return 'blocked' end
   -- A copy of the message, while a worker executes the task: one of them is enough.
-  local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
+  local held = task.status == 'running' and tonumber(task.lease_until or 0) > now
   if held then return task._start == start and 'applied' or 'busy' end
   if task.gated == '1' and promoted ~= '1' and not task.started_at then return 'gated' end
 end

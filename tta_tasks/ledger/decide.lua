@@ -1,7 +1,7 @@
 -- Records a person's decision on a deployment, if it is the first.
--- args: prefix, retention, now, max_events, task_id, decision, outcome, message, due, user, approval
+-- args: prefix, retention, max_events, grace, task_id, decision, outcome, message, user, approval
 --
--- due: when the reconciler looks at the task, should it be released.
+-- grace: in how many seconds the reconciler looks at the task, should it be released.
 -- user: as whom Redis knows the caller; approval: what is approved, in words that the worker makes, too.
 -- Returns what became of the decision, and the decision that counts.
 --#include _tasks
@@ -18,14 +18,14 @@ if task.status == 'running' then return {'begun', ''} end
 local promotion = cjson.decode(task.promotion)
 if outcome == 'approved' then
   if not promotion.approval then return {'unneeded', ''} end
-  if tonumber(now) > promotion.expires_at then return {'expired', ''} end
+  if now > promotion.expires_at then return {'expired', ''} end
   local approvers = promotion.approvers or {}
   local listed = #approvers == 0
   for _, each in ipairs(approvers) do listed = listed or each == user end
   if not listed then return {'stranger', ''} end
   if #approvers > 0 then
     -- Not below the prefix: Redis lets each user write below its own name only. Refused, nothing else is written.
-    local left = math.max(0, math.ceil(promotion.soaked_at - tonumber(now)))
+    local left = math.max(0, math.ceil(promotion.soaked_at - now))
     redis.call('SET', 'approval:' .. prefix .. user .. ':' .. task_id, approval, 'EX', retention + left)
   end
 end
@@ -33,9 +33,9 @@ redis.call('HSET', key, 'decision', decision)
 local answer = 'recorded'
 if outcome == 'rejected' then
   redis.call('ZADD', prefix .. 'open:' .. task.queue, now, task_id)
-elseif task.status == 'parked' and tonumber(now) >= promotion.soaked_at then
+elseif task.status == 'parked' and now >= promotion.soaked_at then
   redis.call('HSET', key, 'status', 'queued', 'progress', '', 'published_at', now)
-  redis.call('ZADD', prefix .. 'open:' .. task.queue, due, task_id)
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, now + grace, task_id)
   redis.call('ZREM', prefix .. 'parked:' .. task.queue, task_id)
   answer = 'released'
 end

@@ -1,9 +1,10 @@
 -- Records how a task ended, publishes what waited for that, and lets the worker go on with the run's next task.
--- args: prefix, retention, now, max_events, max_ends, edges, min_window, grace,
---       task_id, status, worker, result, start, message_id, slots, lease_until, counters...
+-- args: prefix, retention, max_events, max_ends, edges, min_window, grace, lease,
+--       task_id, status, worker, result, start, message_id, slots, counters...
 --
 -- max_ends: ends kept for observers.  edges: of the buckets of histograms.
 -- min_window: messages a run may have in a queue, however few workers there are.
+-- lease: how long the next task is the worker's without a sign of life, in seconds.
 -- start: names the start of the run's next task of the same name; empty if the worker does not go on.
 -- message_id: the task whose message the worker has.
 -- Returns applied, ended or unknown; ids of tasks that can begin now and are to be published by the caller; id and
@@ -146,14 +147,14 @@ if known['_sent:' .. queue] and waiting(queue) > 0 then
 end
 release(blocked)
 count(counters)
-if task.started_at then observe('task_seconds:' .. task.stage, tonumber(now) - tonumber(task.started_at)) end
+if task.started_at then observe('task_seconds:' .. task.stage, now - tonumber(task.started_at)) end
 if known.left then
   if status ~= 'completed' and not optional then redis.call('HSET', runs, 'failed', 1) end
   if redis.call('HINCRBY', runs, 'left', -1) == 0 then
     known = read(runs, 'created_at', 'failed', 'cancelled')
     local how = (known.cancelled == '1' and 'cancelled') or (known.failed and 'failed') or 'completed'
     redis.call('HINCRBY', prefix .. 'counters', 'runs:' .. how, 1)
-    observe('run_seconds:' .. how, tonumber(now) - tonumber(known.created_at))
+    observe('run_seconds:' .. how, now - tonumber(known.created_at))
     append_end(run, '', how)
     redis.call('EXPIRE', runs, retention)
     redis.call('EXPIRE', prefix .. 'counters', retention)

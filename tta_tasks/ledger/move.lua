@@ -1,9 +1,10 @@
 -- Records a task's progress, or puts it back into its queue.
--- args: prefix, retention, now, max_events,
---       task_id, status, worker, payload, due, lost, counters...
+-- args: prefix, retention, max_events,
+--       task_id, status, worker, payload, delay, lost, counters...
 --
--- status: progress (payload = message) or queued (payload = why, due = when the reconciler looks at it; with a worker
--- only if that one executes it, without only if no worker holds it).  lost: 1 if it was lost while it ran.
+-- status: progress (payload = message) or queued (payload = why, delay = in how many seconds the reconciler
+-- looks at it; with a worker only if that one executes it, without only if no worker holds it).
+-- lost: 1 if it was lost while it ran.
 -- Returns applied, ended, busy or unknown.
 --#include _tasks
 --#include _ended
@@ -20,12 +21,12 @@ if status == 'progress' then
   if task.status ~= 'running' then return 'ended' end
   redis.call('HSET', key, 'progress', payload)
 else
-  local held = task.status == 'running' and tonumber(task.lease_until or 0) > tonumber(now)
+  local held = task.status == 'running' and tonumber(task.lease_until or 0) > now
   if worker == '' and held then return 'busy' end
   if worker ~= '' and (task.status ~= 'running' or task.worker ~= worker) then return 'busy' end
   if task.status == 'running' and lost == '1' then redis.call('HINCRBY', key, 'losses', 1) end
   redis.call('HSET', key, 'status', status, 'progress', payload, 'lease_until', 0, 'published_at', now)
-  redis.call('ZADD', prefix .. 'open:' .. task.queue, next_check(task, due), task_id)
+  redis.call('ZADD', prefix .. 'open:' .. task.queue, next_check(task, now + delay), task_id)
   redis.call('ZREM', prefix .. 'running:' .. task.queue, task_id)
   if task.status == 'parked' then redis.call('ZREM', prefix .. 'parked:' .. task.queue, task_id) end
   redis.call('PUBLISH', key, status)

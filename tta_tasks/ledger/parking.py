@@ -7,7 +7,6 @@ Each script is atomic, and the first decision counts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -68,20 +67,19 @@ class Parking(LedgerBase):
     def park(self, task: TaskRecord, promotion: Promotion) -> bool:
         """Record that ``task`` waits; ``False`` when it was begun, or has ended, meanwhile."""
         waits = f"{promotion.after} soaks" if promotion.waits_for == "soak" else "waits for approval"
-        look = min(promotion.due, time.time() + self.look_s)
         with translated(self._url):
             answer = self._park(
-                now=time.time(), task_id=task.id, promotion=promotion.model_dump_json(), waits_for=waits, due=look
+                task_id=task.id, promotion=promotion.model_dump_json(), waits_for=waits, look=self.look_s
             )
         return bool(answer)
 
-    def decide(self, task: TaskRecord, decision: Decision, look: float) -> tuple[DecisionResult, Decision | None]:
+    def decide(self, task: TaskRecord, decision: Decision, grace_s: float) -> tuple[DecisionResult, Decision | None]:
         """Write ``decision`` down, if it is the first and there is something to decide.
 
         Args:
             task: The task.
             decision: Who said what.
-            look: When the reconciler looks after the task, should it be released.
+            grace_s: In how many seconds the reconciler looks after the task, should it be released.
 
         Returns:
             What became of it, and the decision that counts.
@@ -95,12 +93,11 @@ class Parking(LedgerBase):
         message = f"by {decision.by}" + (f": {decision.reason}" if decision.reason else "")
         with translated(self._url):
             answer: list[bytes] = self._decide(
-                now=time.time(),
                 task_id=task.id,
                 decision=decision.model_dump_json(),
                 outcome=str(decision.outcome),
                 message=message,
-                due=look,
+                grace=grace_s,
                 user=self.user,
                 approval=approval,
             )
@@ -129,8 +126,9 @@ class Parking(LedgerBase):
 
     def publishing(self, task: TaskRecord, look: float) -> None:
         """Record that a parked task's message is published now, for a worker to look; look after it at ``look``."""
+        now = self.clock.now()
         with translated(self._url), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(f"{self._prefix}task:{task.id}", "published_at", repr(time.time()))
+            pipe.hset(f"{self._prefix}task:{task.id}", "published_at", repr(now))
             pipe.zadd(f"{self._prefix}open:{task.queue}", {task.id: look}, xx=True)
             pipe.execute()
 

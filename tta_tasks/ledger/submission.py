@@ -18,7 +18,7 @@ BATCH: Final = 250
 #: What most tasks have in common, and is sent once for all of a kind.
 SHARED: Final = (
     *("version", "run_id", "name", "stage", "queue", "priority"),
-    *("optional", "gated", "submitted_at", "deadline"),
+    *("optional", "gated", "deadline"),
 )
 shared_of: Final = attrgetter(*SHARED)
 

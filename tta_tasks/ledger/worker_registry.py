@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Final, cast
 
@@ -25,7 +24,7 @@ class WorkerRegistry(LedgerBase):
 
     def register(self, worker: str, queues: Iterable[str], slots: int) -> None:
         """Record for the time of a lease that ``worker`` takes tasks of ``queues``, ``slots`` at once."""
-        now = time.time()
+        now = self.clock.now()
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.zremrangebyscore(self._key(queue), "-inf", now)
@@ -42,7 +41,7 @@ class WorkerRegistry(LedgerBase):
 
     def refresh_windows(self, queues: Iterable[str], within_s: float) -> None:
         """Let a run have twice as many messages in each queue as its workers have slots; for ``within_s`` seconds."""
-        names, now = list(queues), time.time()
+        names, now = list(queues), self.clock.now()
         with translated(self._url), self._redis.pipeline(transaction=False) as pipe:
             for queue in names:
                 pipe.zrangebyscore(self._key(queue), now, "+inf")

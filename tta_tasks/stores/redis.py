@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from tta_tasks.clock import Clock
 from tta_tasks.connection import as_redis_py, translated
 from tta_tasks.errors import SettingsError
 from tta_tasks.lua import Script
@@ -81,6 +81,7 @@ class RedisStore:
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._fresh_s = fresh_s
+        self._clock = Clock(self._redis, self._place)
         folder = Path(__file__).parent
         self._use = Script(self._redis, folder / "redis_use.lua", prefix=prefix, retention=retention_s)
         self._evict = Script(self._redis, folder / "redis_evict.lua", prefix=prefix)
@@ -112,7 +113,7 @@ class RedisStore:
     def has(self, digest: str) -> bool:
         """See :meth:`ArtifactStore.has <tta_tasks.protocols.ArtifactStore.has>`."""
         with translated(self._place):
-            return bool(self._use(digest=content.well_formed(digest), now=time.time()))
+            return bool(self._use(digest=content.well_formed(digest)))
 
     def prune(self) -> int:
         """Nothing to do: Redis itself removes what has expired."""
@@ -120,7 +121,7 @@ class RedisStore:
 
     def evict(self, needed: Callable[[], Collection[str]]) -> int:
         """See :meth:`ArtifactStore.evict <tta_tasks.protocols.ArtifactStore.evict>`."""
-        now = time.time()
+        now = self._clock.now()
         # Redis has removed these itself.
         for digest, used in self._oldest(now - self._retention_s):
             self._removed(digest, used)

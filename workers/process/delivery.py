@@ -117,8 +117,7 @@ def _go_on(ledger: Ledger, task: Task[..., Any], record: TaskRecord | None) -> N
             return
         except kind_of(record.request).retry.retry_on as error:
             # Retries are counted on a message of its own.
-            due = time.time() + GRACE_S
-            if ledger.requeue(record, f"again: {error.message}", due, worker=worker) is TransitionResult.APPLIED:
+            if ledger.requeue(record, f"again: {error.message}", GRACE_S, worker=worker) is TransitionResult.APPLIED:
                 publishing.publish([record])
             return
         took = time.monotonic() - began
@@ -203,15 +202,15 @@ def _attempted(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> Resu
 
 def _leave(ledger: Ledger, record: TaskRecord, error: RecordUnreadable, worker: str) -> None:
     """Leave a task to a worker that can read what it needs; the reconciler publishes it again."""
-    ledger.requeue(record, f"left to another worker: {error.message}", time.time() + GRACE_S, worker=worker)
+    ledger.requeue(record, f"left to another worker: {error.message}", GRACE_S, worker=worker)
 
 
 def _again(ledger: Ledger, task: Task[..., Any], record: TaskRecord, error: TtaError) -> Exception:
     """What to raise so that the task is tried again later."""
     policy = kind_of(record.request).retry
     delay = policy.delay_s(task.request.retries)
-    why, due = f"again in {delay:.0f} s: {error.message}", time.time() + delay + GRACE_S
-    if ledger.requeue(record, why, due, worker=task.request.hostname or "") is not TransitionResult.APPLIED:
+    why = f"again in {delay:.0f} s: {error.message}"
+    if ledger.requeue(record, why, delay + GRACE_S, worker=task.request.hostname or "") is not TransitionResult.APPLIED:
         return Ignore()  # it was taken for lost, and another one is doing it, or it was ended
     return task.retry(countdown=delay, max_retries=policy.max_retries, throw=False)
 

@@ -40,6 +40,9 @@ class Lease(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         """Begin to renew."""
+        with contextlib.suppress(StoreUnavailable):
+            if warning := self._ledger.clock.warning():
+                log.warning("%s", warning)
         # When a connection breaks, kombu would give back what was delivered on it, while the pool is at work on it.
         consumer.task_consumer.channel.do_restore = False
         self._renew(consumer)
@@ -57,9 +60,9 @@ class Lease(bootsteps.StartStopStep):
 
     def _renew(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
         channel = consumer.task_consumer.channel
-        if hasattr(channel, "unacked_index_key"):
-            renew_messages(channel)
         try:
+            if hasattr(channel, "unacked_index_key"):
+                renew_messages(channel, self._ledger.clock.now())
             self._ledger.worker_registry.register(consumer.hostname, _queues(consumer), _slots(consumer))
         except StoreUnavailable as error:
             log.warning("The worker could not say that it is there: %s", error)
@@ -101,11 +104,10 @@ def _slots(consumer: Any) -> int:  # noqa: ANN401 - Celery's own
     return int(consumer.controller.concurrency or 1)
 
 
-def renew_messages(channel: Any) -> int:  # noqa: ANN401 - kombu's Redis channel
+def renew_messages(channel: Any, now: float) -> int:  # noqa: ANN401 - kombu's Redis channel
     """Renew the messages that ``channel`` has delivered and not acknowledged; answer how many."""
     tags = list(channel.qos._delivered)  # noqa: SLF001 - kombu keeps them nowhere else
     if tags:
-        now = time.time()
         with channel.conn_or_acquire() as client:
             # XX: never bring back one that was acknowledged meanwhile.
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, now), xx=True)

@@ -7,7 +7,6 @@ or by the kernel. Without a word the ledger would take the task for running unti
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, Final
 
 from billiard.exceptions import TimeLimitExceeded
@@ -38,7 +37,7 @@ def give_back(task_id: str, worker: str, why: str, *, lost: bool) -> None:
     try:
         ledger = Ledger.connect(settings())
         record = ledger.claimed_task(task_id)
-        moved = ledger.requeue(record, f"again: {why}", time.time() + GRACE_S, worker=worker, lost=lost)
+        moved = ledger.requeue(record, f"again: {why}", GRACE_S, worker=worker, lost=lost)
         if moved is TransitionResult.APPLIED and record.id != task_id:
             publishing.publish([record])
     except (RecordMissing, RecordUnreadable, TransientError) as error:

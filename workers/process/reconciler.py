@@ -109,11 +109,11 @@ class Reconciler:
             except RecordUnreadable as error:
                 # It must not keep the others from being looked after; a worker that can read it may be elected next.
                 log.error("%s", error)  # noqa: TRY400 - one line
-                self._ledger.postpone(queue, task_id, time.time() + UNREADABLE_S)
+                self._ledger.postpone(queue, task_id, self._ledger.clock.now() + UNREADABLE_S)
 
     def _look(self, task: TaskRecord) -> float | None:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
-        now = time.time()
+        now = self._ledger.clock.now()
         if task.deadline is not None and now > task.deadline:
             self._end(task, "Not done before its deadline.")
         elif task.status is Status.PARKED and task.promotion is not None:
@@ -211,7 +211,7 @@ class Reconciler:
             return 0.0
 
     def _again(self, task: TaskRecord, why: str) -> None:
-        if self._ledger.requeue(task, f"again: {why}", time.time() + GRACE_S, lost=True) is TransitionResult.APPLIED:
+        if self._ledger.requeue(task, f"again: {why}", GRACE_S, lost=True) is TransitionResult.APPLIED:
             log.warning("%s %s (%s): %s; published again.", task.name, task.id, task.label, why)
             publishing.publish([task])
 

@@ -3,6 +3,8 @@
 On Redis, Kombu writes each message down again while a worker has it, in two transactions a message, so that another
 worker can give it back. A task of the ledger needs none of that: its lease says who has it, and the reconciler
 publishes what nobody has. Whatever else comes, canaries and messages with their own request, is held in Kombu's way.
+How long it has been held is told by the ledger's clock: with each host's own, one that is ahead would give back what
+another has just taken.
 """
 
 # mypy: disable-error-code="misc, attr-defined, union-attr, operator"
@@ -10,12 +12,17 @@ publishes what nobody has. Whatever else comes, canaries and messages with their
 
 from __future__ import annotations
 
-from functools import cached_property
+import time
+from functools import cached_property, lru_cache
 from typing import Any
 
 from kombu.transport import redis, virtual
 
+from tta_tasks.clock import Clock
+from tta_tasks.connection import connect
+from tta_tasks.errors import StoreUnavailable
 from tta_tasks.publishing import HELD
+from tta_tasks.settings import settings
 
 
 class QoS(redis.QoS):
@@ -84,11 +91,24 @@ class Transport(redis.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Kombu's own
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+        redis.time = _now  # Kombu asks it when a message was taken, and which were taken long ago
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ANN401 - Kombu's own
         """Let the event loop wait for the channels' sockets."""
         self.cycle.hub = loop
         super().register_with_event_loop(connection, loop)
+
+
+def _now() -> float:
+    try:
+        return _clock().now()
+    except StoreUnavailable:
+        return time.time()
+
+
+@lru_cache(maxsize=1)
+def _clock() -> Clock:
+    return Clock(connect(settings()), settings().redis)
 
 
 def _held(message: Any) -> bool:  # noqa: ANN401 - Kombu's own

@@ -36,7 +36,7 @@ def perform(task: TaskRecord, ledger: Ledger) -> Result:
     Raises:
         TtaError: The work cannot be done; transient ones may be tried again.
     """
-    with tracing.task(task, lambda: max(0.0, time.time() - waiting_since(task))) as tell:
+    with tracing.task(task, lambda: max(0.0, ledger.clock.now() - waiting_since(task))) as tell:
         result = _performed(task, ledger)
         tell(result)
         return result

@@ -6,7 +6,6 @@ It holds no slot meanwhile: what is missing is answered, and the task is parked 
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from tta_tasks import plugins
@@ -44,7 +43,7 @@ def promote(task: TaskRecord, ledger: Ledger) -> Promotion | None:
         return None
     if task.decision is not None and task.decision.outcome == "rejected":
         raise rejection(task.decision)
-    now = time.time()
+    now = context.ledger.clock.now()
     if rule is None:
         return _missing(PromotionRule(approval=True), None, task, now, task.promotion.since if task.promotion else now)
     rule = rule.model_copy(update={"approval": rule.approval or rule.approvers is not None or asked})
