@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,7 +24,15 @@ from celery.canvas import Signature
 from tta_tasks import promotion
 from tta_tasks.backend import quiet
 from tta_tasks.celery import app, configuration
-from tta_tasks.errors import QueueFull, RecordUnreadable, SettingsError, StoreUnavailable, TtaError, UsageError
+from tta_tasks.errors import (
+    QueueFull,
+    RecordUnreadable,
+    SettingsError,
+    StoreUnavailable,
+    TransientError,
+    TtaError,
+    UsageError,
+)
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import AnyRequest, Decision, Event, Priority, Result, RunPlan, RunRecord, Status, TaskRecord
 from tta_tasks.order import predecessors
@@ -58,6 +67,7 @@ class TaskClient:
         self._settings = settings
         self._lock = threading.Lock()
         self._waiter: Waiter | None = None
+        self._process = os.getpid()
 
     @classmethod
     def connect(cls) -> Self:
@@ -84,6 +94,7 @@ class TaskClient:
 
     def close(self) -> None:
         """Stop listening; calls that still wait end with an error."""
+        self._after_fork()
         with self._lock:
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
@@ -176,8 +187,9 @@ class TaskClient:
             record_of(request, task_id, priority, deadline) for request, task_id in zip(requests, ids, strict=True)
         ]
         self._admit(records)
-        self.ledger.accept(records, most_bytes=self._settings.max_request_bytes)
-        self.ledger.wait_until_durable()
+        with _naming(ids):
+            self.ledger.accept(records, most_bytes=self._settings.max_request_bytes)
+            self.ledger.wait_until_durable()
         return ids
 
     def submit_run(self, plan: RunPlan, tasks: Sequence[TaskRecord], canvas: Signature[Any]) -> str:
@@ -192,8 +204,9 @@ class TaskClient:
             The run's id.
         """
         self._admit(tasks)
-        self.ledger.accept(tasks, plan, predecessors(canvas), most_bytes=self._settings.max_request_bytes)
-        self.ledger.wait_until_durable()
+        with _naming([plan.id]):
+            self.ledger.accept(tasks, plan, predecessors(canvas), most_bytes=self._settings.max_request_bytes)
+            self.ledger.wait_until_durable()
         return plan.id
 
     def retry(self, task_id: str) -> str:
@@ -365,11 +378,17 @@ class TaskClient:
 
     @property
     def waiter(self) -> Waiter:
-        """What listens for the ends of tasks: one for all threads."""
+        """What listens for the ends of tasks: one for all threads of a process."""
+        self._after_fork()
         with self._lock:
             if self._waiter is None:
                 self._waiter = Waiter(self.ledger, self._settings)
             return self._waiter
+
+    def _after_fork(self) -> None:
+        """In a process that was forked, leave behind what belongs to its parent: threads do not come along."""
+        if self._process != os.getpid():
+            self._process, self._lock, self._waiter = os.getpid(), threading.Lock(), None
 
     def _admit(self, records: Sequence[TaskRecord]) -> None:
         """Refuse what its queue has no room for."""
@@ -600,6 +619,16 @@ async def _in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
             yield item
     finally:
         reader.shutdown(wait=False)
+
+
+@contextmanager
+def _naming(ids: Sequence[str]) -> Iterator[None]:
+    """Let an error name what may have been accepted before it."""
+    try:
+        yield
+    except TransientError as error:
+        error.ids = tuple(ids)
+        raise
 
 
 def _check(timeout: float | None) -> None:

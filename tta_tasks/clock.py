@@ -7,7 +7,6 @@ with the server's clock alone: scripts ask it themselves, everything else asks h
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from typing import Final
 
@@ -33,7 +32,6 @@ class Clock:
     def __init__(self, client: redis.Redis, url: str) -> None:
         self._redis = client
         self._url = url
-        self._lock = threading.Lock()
         #: The server's time, when this host's stopwatch showed the second figure.
         self._known: tuple[float, float] | None = None
 
@@ -82,14 +80,13 @@ class Clock:
         )
 
     def _ask(self) -> tuple[float, float]:
-        with self._lock:
-            sent = _elapsed()
-            with translated(self._url):
-                seconds, microseconds = self._redis.time()
-            answered = _elapsed()
-            # The server read its clock somewhere in between.
-            self._known = seconds + microseconds / 1e6 + (answered - sent) / 2, answered
-            return self._known
+        sent = _elapsed()
+        with translated(self._url):
+            seconds, microseconds = self._redis.time()
+        answered = _elapsed()
+        # The server read its clock somewhere in between.
+        self._known = known = seconds + microseconds / 1e6 + (answered - sent) / 2, answered
+        return known
 
 
 def _elapsed() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import redis
 from amqp.exceptions import AccessRefused
@@ -12,17 +13,35 @@ from tta_tasks import tls
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.settings import SOCKET_SCHEME, Settings, settings
 
+#: Most connections of a client; who needs one more waits until another is done, so many seconds at most.
+MAX_CONNECTIONS, WAIT_S = 50, 60
+#: What a server says when it refuses a command -> what it means, and what to do.
+REFUSALS: Final = {
+    "READONLY": (
+        "is read-only",
+        "Another server may be taking over: wait for it, or name the one that can be written.",
+    ),
+    "MISCONF": ("cannot write to its disk", "Make room there, and see its log."),
+    "WRONGTYPE": ("holds something else under one of our keys", "Give each installation a TTA_KEY_PREFIX of its own."),
+    "CROSSSLOT": ("is a cluster", "Name one server: the ledger's steps span keys."),
+    "MOVED": ("is a cluster", "Name one server: the ledger's steps span keys."),
+    "CLUSTERDOWN": ("is a cluster", "Name one server: the ledger's steps span keys."),
+}
+
 
 def connect(chosen: Settings, url: str = "") -> redis.Redis:
-    """A client of the Redis of ``chosen``, or of the one at ``url``, with a pool. Connects on first use."""
-    return redis.Redis.from_url(
+    """A client for any number of threads, of the Redis of ``chosen`` or the one at ``url``; connects on first use."""
+    pool = redis.BlockingConnectionPool.from_url(
         as_redis_py(url or chosen.redis),
         **tls.redis_options(chosen, url or chosen.redis),
+        max_connections=MAX_CONNECTIONS,
+        timeout=WAIT_S,
         socket_connect_timeout=5,
         socket_timeout=30,
         health_check_interval=25,
         retry_on_timeout=True,
     )
+    return redis.Redis.from_pool(pool)
 
 
 def as_redis_py(url: str) -> str:
@@ -44,9 +63,13 @@ def translated(url: str) -> Iterator[None]:
             "Raise its maxmemory, lower TTA_RETENTION_S, or keep artifacts elsewhere with TTA_ARTIFACT_URL.",
         ) from error
     except redis.RedisError as error:
-        message, hint = refusal(error, url) or (
-            f"does not answer: {str(error).rstrip('.')}",
-            "Is it running, and is TTA_BROKER_URL / TTA_RESULT_URL right (rediss:// only where it speaks TLS)?",
+        message, hint = (
+            refusal(error, url)
+            or answer(error)
+            or (
+                f"does not answer: {str(error).rstrip('.')}",
+                "Is it running, and is TTA_BROKER_URL / TTA_RESULT_URL right (rediss:// only where it speaks TLS)?",
+            )
         )
         raise StoreUnavailable(f"Redis at {without_password(url)} {message}.", hint) from error
 
@@ -67,6 +90,26 @@ def refusal(error: BaseException, url: str) -> tuple[str, str] | None:
         why, hint = found
         return f"cannot be spoken to over TLS: {why}", hint
     return None
+
+
+def answer(error: BaseException) -> tuple[str, str] | None:
+    """What a server means that does answer, and refuses; and what to do. ``None`` where ``error`` is no such answer."""
+    if not isinstance(error, redis.ResponseError):
+        return None
+    # redis-py takes some of the codes for classes.
+    code = next((code for code, kind in _CLASSES.items() if isinstance(error, kind)), str(error).partition(" ")[0])
+    if code in REFUSALS:
+        meaning, hint = REFUSALS[code]
+        return f"{meaning} ({str(error).rstrip('.')})", hint
+    return f"refuses: {str(error).rstrip('.')}", "See its log."
+
+
+_CLASSES: Final = {
+    "READONLY": redis.exceptions.ReadOnlyError,
+    "CROSSSLOT": redis.exceptions.ClusterCrossSlotError,
+    "MOVED": redis.exceptions.AskError,
+    "CLUSTERDOWN": redis.exceptions.ClusterDownError,
+}
 
 
 def without_password(url: str) -> str:

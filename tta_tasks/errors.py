@@ -44,6 +44,9 @@ class TtaError(Exception):
         hint: What the reader can do next; may be empty.
     """
 
+    #: Tasks, or the run, that were handed in, and may have been accepted before this went wrong.
+    ids: tuple[str, ...] = ()
+
     def __init__(self, message: str, hint: str = "") -> None:
         # Every argument goes to super(): Celery rebuilds exceptions from ``args``.
         super().__init__(message, hint)

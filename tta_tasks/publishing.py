@@ -16,7 +16,7 @@ from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
 
 from tta_tasks.celery import app
-from tta_tasks.connection import refusal, without_password
+from tta_tasks.connection import answer, refusal, without_password
 from tta_tasks.errors import BrokerUnavailable
 from tta_tasks.models import Priority, TaskRecord
 from tta_tasks.queues import transport_priority
@@ -102,8 +102,12 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (KombuError, redis.RedisError, AMQPError, OSError) as error:
-        message, hint = refusal(error, settings().broker) or (
-            f"does not answer: {str(error).rstrip('.')}",
-            "Is it running, and is TTA_BROKER_URL right (rediss:// or amqps:// only where it speaks TLS)?",
+        message, hint = (
+            refusal(error, settings().broker)
+            or answer(error)
+            or (
+                f"does not answer: {str(error).rstrip('.')}",
+                "Is it running, and is TTA_BROKER_URL right (rediss:// or amqps:// only where it speaks TLS)?",
+            )
         )
         raise BrokerUnavailable(f"The broker at {without_password(settings().broker)} {message}.", hint) from error

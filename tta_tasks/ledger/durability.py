@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from tta_tasks.connection import translated
+from tta_tasks.connection import connect, translated
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.ledger.base import LedgerBase
 from tta_tasks.settings import Settings
@@ -21,12 +21,18 @@ from tta_tasks.settings import Settings
 FIRST_WAKE_S, LAST_WAKE_S = 0.0001, 0.005
 
 
+#: How a server says that it cannot tell: it is older, or keeps nothing on disk. Whatever else it refuses is a fault.
+CANNOT_TELL = ("unknown command", "appendonly is disabled")
+
+
 class Durability(LedgerBase):
     """The disk of the ledger's Redis, as far as the server tells of it (``WAITAOF``)."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         super().__init__(client, settings)
         self._tells_disk = True
+        # Of its own: whoever holds a connection must not wait for another one of the same pool.
+        self._waker = connect(settings)
 
     def wait_until_durable(self) -> None:
         """Wait until all that was written is on the server's disk, where the server can tell.
@@ -43,7 +49,11 @@ class Durability(LedgerBase):
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, redis.ResponseError):
                 raise
-            self._tells_disk = False  # it is older, or keeps nothing on disk
+            if not any(told in str(error.__cause__) for told in CANNOT_TELL):
+                raise StoreUnavailable(
+                    f"What was handed in is accepted, but may not be on the server's disk: {error.message}", error.hint
+                ) from error
+            self._tells_disk = False
             return
         if not on_disk:
             raise StoreUnavailable(
@@ -72,10 +82,10 @@ class Durability(LedgerBase):
             connection.read_response()
             # A server that has nothing else to do looks after those who wait only ten times a second (its `hz`).
             began = time.monotonic()
-            self._redis.ping()
+            self._waker.ping()
             while not connection.can_read():
                 time.sleep(min(max(FIRST_WAKE_S, (time.monotonic() - began) / 2), LAST_WAKE_S))
-                self._redis.ping()
+                self._waker.ping()
             return bool(connection.read_response()[0])
         except BaseException:
             connection.disconnect()  # an answer may still be on its way
