@@ -44,9 +44,9 @@ RECORD_VERSION: Final = 1
 
 
 class Model(BaseModel):
-    """Base of all models: immutable. Unknown fields are errors, but those of stored records are ignored."""
+    """Base of all models: immutable, numbers finite. Unknown fields are errors, those of stored records are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def from_stored(cls, stored: str | bytes) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,43 @@ def test_unreadable_record_keeps_no_other_from_being_looked_after(
     assert fleet.client.ledger.open_tasks("openhands") == 2
     with pytest.raises(RecordUnreadable, match="The record of task odd cannot be read here"):
         fleet.client.status("odd")
+
+
+#: Field of a record -> what is wrong with it.
+BAD = {
+    "deadline": "nan",
+    "lease_until": "inf",
+    "published_at": "-inf",
+    "attempts": "x",
+    "unmet": "many",
+    "priority": "urgentest",
+    "queue": "\xff",
+    "request": "[" * 50_000,
+    "promotion": "{",
+    "result": '{"status": NaN}',
+}
+
+
+def test_bad_records_keep_no_other_from_being_looked_after(
+    fleet: Fleet, reconciler: Reconciler, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is named once and put off; a key that is no record at all is, too, and so is a fault that nobody foresaw."""
+    for field, value in BAD.items():
+        accepted(fleet, valkey, f"bad-{field}")
+        valkey.hset(f"tta:task:bad-{field}", field, value.encode("latin-1"))
+    for task_id, status in (("no-hash", ""), ("parked-for-nothing", "parked"), ("run-away", "queued")):
+        accepted(fleet, valkey, task_id)
+        valkey.hset(f"tta:task:{task_id}", mapping={"status": status or "queued", "run_id": "nowhere"})
+    valkey.delete("tta:task:no-hash")
+    valkey.set("tta:task:no-hash", "text")
+    accepted(fleet, valkey, "lost")
+    reconciler.reconcile()
+    waiting = [json.loads(message)["headers"]["id"] for message in valkey.lrange("tta:openhands:6", 0, -1)]
+    assert "lost" in waiting
+    assert not {each for each in waiting if each.startswith("bad") or each == "no-hash"}
+    for name in (*(f"bad-{field}" for field in BAD), "no-hash"):
+        assert sum(name in record.getMessage() for record in caplog.records) == 1
+    assert fleet.client.ledger.due("openhands", 100) == ()
 
 
 def test_unreadable_record_ends_no_worker_whose_process_was_lost(

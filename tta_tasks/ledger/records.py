@@ -41,10 +41,10 @@ def from_hash(task_id: str, fields: dict[bytes, bytes]) -> TaskRecord:
     Raises:
         RecordUnreadable: Another version wrote them.
     """
-    # What begins with an underscore is the scripts' own.
-    mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
-    values: dict[str, Any] = {"id": task_id, "run_id": None, **mine}
     with readable(f"task {task_id}"):
+        # What begins with an underscore is the scripts' own.
+        mine = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
+        values: dict[str, Any] = {"id": task_id, "run_id": None, **mine}
         for name, read in _NESTED.items():
             if name in values:
                 values[name] = read(values[name])
@@ -71,6 +71,10 @@ def readable(what: str) -> Iterator[None]:
             why = f"it has version {first['input']}, and the newest that is read here is {RECORD_VERSION}"
             hint = "A newer version of tta-tasks wrote it; upgrade this host."
         raise RecordUnreadable(f"The record of {what} cannot be read here: {why}.", hint) from error
+    except UnicodeDecodeError as error:
+        raise RecordUnreadable(
+            f"The record of {what} cannot be read here: it is not UTF-8.", "It is damaged."
+        ) from error
 
 
 #: Fields of a task that are JSON.

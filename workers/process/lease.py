@@ -87,6 +87,9 @@ def _hold(worker: str) -> None:
             ledger.renew([(request.id, BY_TASK[request.name].queue) for request in _active()], worker)
         except StoreUnavailable as error:
             log.warning("Leases were not renewed: %s", error)
+        except Exception:
+            # Whatever it was: without this thread, all that the worker does would be taken for lost.
+            log.exception("Leases were not renewed")
 
 
 def _active() -> list[Any]:

@@ -11,11 +11,12 @@ The same worker holds artifacts to their bound: what open tasks need is known to
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -95,21 +96,39 @@ class Reconciler:
 
     def _look_after(self, queue: str) -> int:
         self._heads.clear()
-        looked = [(task, self._look(task)) for task in self._records(queue, self._ledger.due(queue, BATCH))]
-        later = [(task, when) for task, when in looked if when is not None]
+        done, later = 0, []
+        for task_id in self._ledger.due(queue, BATCH):
+            with self._alone(queue, task_id):
+                task = self._ledger.task(task_id)
+                when = self._look(task)
+                if when is None:
+                    done += 1
+                else:
+                    later.append((task, when))
         self._ledger.defer(later)
-        return len(looked) - len(later)
+        return done
 
-    def _records(self, queue: str, ids: Iterable[str]) -> Iterable[TaskRecord]:
-        for task_id in ids:
-            try:
-                yield self._ledger.task(task_id)
-            except RecordMissing:
-                self._ledger.forget(queue, task_id)
-            except RecordUnreadable as error:
-                # It must not keep the others from being looked after; a worker that can read it may be elected next.
-                log.error("%s", error)  # noqa: TRY400 - one line
-                self._ledger.postpone(queue, task_id, self._ledger.clock.now() + UNREADABLE_S)
+    @contextlib.contextmanager
+    def _alone(self, queue: str, task_id: str) -> Iterator[None]:
+        """Put a task off that cannot be looked after; it must not keep the others from that.
+
+        Raises:
+            TransientError: A server is away: the others cannot be looked after either.
+        """
+        try:
+            yield
+        except RecordMissing:
+            self._ledger.forget(queue, task_id)
+            return
+        except RecordUnreadable as error:
+            log.error("%s", error)  # noqa: TRY400 - one line; a worker that can read it may be elected next
+        except TransientError as error:
+            if not isinstance(error.__cause__, redis.ResponseError):
+                raise
+            log.error("Task %s is not looked after: %s", task_id, error)  # noqa: TRY400 - one line
+        except Exception:
+            log.exception("Task %s is not looked after", task_id)
+        self._ledger.postpone(queue, task_id, self._ledger.clock.now() + UNREADABLE_S)
 
     def _look(self, task: TaskRecord) -> float | None:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
