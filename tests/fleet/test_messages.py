@@ -7,7 +7,9 @@ import json
 import pickle
 import time
 import uuid
+import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import redis
 
 from tta_tasks.celery import app
 from tta_tasks.models import Component, DeploymentRequest, GenerationRequest, Module, Status
+from tta_tasks.tasks import generate_tests
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Fleet
@@ -64,7 +67,30 @@ def forged() -> dict[str, bytes]:
     def calling(*args: object) -> bytes:
         return envelope(json.dumps([args, {}, {}]).encode())
 
+    def other(**parts: object) -> bytes:
+        return json.dumps(json.loads(calling()) | parts).encode()
+
+    def of(part: str, **fields: object) -> bytes:
+        return other(**{part: json.loads(calling())[part] | fields})
+
+    packed = base64.b64encode(zlib.compress(bytes(400 << 20))).decode()
     return {
+        "nested without end": b"[" * 100_000 + b"]" * 100_000,
+        "a body that is": envelope(b"[[], {}, " + b"[" * 5000 + b"]" * 5000 + b"]"),
+        "headers are a list": other(headers=[1]),
+        "headers are text": other(headers="abc"),
+        "properties are a list": other(properties=[1]),
+        "no delivery tag": other(properties={}),
+        "its place is a list": of("properties", delivery_info=[1]),
+        "its place is a number": of("properties", delivery_info={"routing_key": 7}),
+        "arguments are a number": of("headers", argsrepr=5),
+        "a group is a list": of("headers", group=[1], stamps=[1], stamped_headers="x", ignore_result={"a": 1}),
+        "a limit is text": of("headers", timelimit="abc"),
+        "no language": of("headers", lang=None, origin=None),
+        "grows when it is unpacked": other(
+            body=packed, headers=json.loads(calling())["headers"] | {"compression": "application/x-gzip"}
+        ),
+        "no compression we take": of("headers", compression="application/x-brotli"),
         "no JSON": b"garbage",
         "no object": b"[1, 2]",
         "no envelope": b"{}",
@@ -93,8 +119,37 @@ def test_forged_messages_harm_nobody(
     eventually(lambda: not valkey.exists("tta:unacked", "tta:unacked_index", QUEUE))
     log = (tmp_path / "worker-0.log").read_text()
     assert "Unrecoverable" not in log
+    assert "Connection to broker lost" not in log
+    assert "is no message, and is dropped: properties: Input should be a valid dictionary" in log
     assert "The message is for tta_tasks.generate_tests, its request for tta_tasks.deploy" in log
     assert "Its request does not hold: generation.snapshot" in log
+
+
+def test_a_forged_message_does_not_end_a_task_by_expiring(fleet: Fleet, valkey: redis.Redis) -> None:
+    """It names a task that was accepted, and has expired: that task is done all the same."""
+    task_id = fleet.client.submit(request())
+    waiting = "tta:openhands:6"
+    message = json.loads(valkey.lindex(waiting, 0) or b"")
+    message["headers"]["expires"] = "2001-01-01T00:00:00+00:00"
+    valkey.rpush(waiting, json.dumps(message))
+    fleet.start()
+    assert fleet.client.result(task_id, timeout=60).status is Status.COMPLETED
+
+
+def test_what_expires_before_a_worker_takes_it_is_not_done(
+    fleet: Fleet, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    """A request that another producer has published with an end ends as cancelled, and says why."""
+    sent = generate_tests.apply_async(
+        (request().model_dump(mode="json"),), queue="openhands", expires=datetime(2001, 1, 1, tzinfo=UTC)
+    )
+    fleet.start()
+    eventually(lambda: bool(fleet.client.ledger.known([sent.id])))
+    result = fleet.client.result(sent.id, timeout=30)
+    assert result.status is Status.CANCELLED
+    assert result.error is not None
+    assert "expired" in result.error.message
+    assert fleet.client.status(sent.id).attempts == 0
 
 
 def test_revoked_task_ends(fleet: Fleet, valkey: redis.Redis, eventually: Callable[[Callable[[], bool]], None]) -> None:

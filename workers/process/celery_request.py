@@ -37,8 +37,11 @@ class CeleryRequest(request.Request):
         # Whoever published a message stamped its own limits on it; those of the host that does the work count.
         kind = BY_TASK.get(self.name)
         self.time_limits = kind.time_limits(settings()) if kind else (None, None)
+        if kind:
+            # A message may name another's task: it must not revoke that by having expired. See delivery.py.
+            self._expires = None
         self._request_dict[UNHEARD] = not self._heard  # type: ignore[attr-defined]
-        shown: str = self._argsrepr  # type: ignore[has-type]
+        shown = self._argsrepr = str(self._argsrepr)  # type: ignore[has-type]
         if self.name in BY_TASK and "{" in shown:
             self._argsrepr = UNNAMED
 

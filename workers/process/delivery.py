@@ -14,11 +14,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
 from celery import Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.utils.time import maybe_iso8601
 from pydantic import ValidationError
 
 from tta_tasks import plugins, publishing
@@ -177,6 +179,9 @@ def _known(
         record = record_of(_validated(request), task_id)
         if record.name == task.name:
             ledger.accept([record], delivered=True)
+            if _expired(ledger, task):
+                error = TtaError("It had expired before a worker took it.", "`expires` of the message says when.")
+                ledger.finish(record, failed(record.request, error, Status.CANCELLED))
             begun = begin()
         else:
             begun = BeginResult(TransitionResult.MISMATCH, record)
@@ -185,6 +190,19 @@ def _known(
     if begun.outcome is TransitionResult.MISMATCH:
         raise UsageError(f"The message is for {task.name}, its request for {begun.task.name}.", "It is not acted upon.")
     return begun, begun.task
+
+
+def _expired(ledger: Ledger, task: Task[..., Any]) -> bool:
+    """Whether the message was to be acted upon until a time that is over."""
+    expires: Any = task.request.expires  # the types have it for a number
+    try:
+        until = maybe_iso8601(expires)
+    except (ValueError, TypeError):
+        return False  # no time that can be read
+    if until is None:
+        return False
+    moment = until if until.tzinfo else until.replace(tzinfo=UTC)  # as Celery has it
+    return moment.timestamp() < ledger.clock.now()
 
 
 def _attempted(ledger: Ledger, task: Task[..., Any], record: TaskRecord) -> Result:

@@ -12,6 +12,7 @@ another has just taken.
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cached_property, lru_cache
 from typing import Any
@@ -23,6 +24,9 @@ from tta_tasks.connection import connect
 from tta_tasks.errors import StoreUnavailable
 from tta_tasks.publishing import HELD
 from tta_tasks.settings import settings
+from workers.process import messages
+
+log = logging.getLogger(__name__)
 
 
 class QoS(redis.QoS):
@@ -92,6 +96,15 @@ class Transport(redis.Transport):
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
         redis.time = _now  # Kombu asks it when a message was taken, and which were taken long ago
+        redis.loads = messages.loads  # what is no JSON must not end the worker
+        messages.bound_compression()
+
+    def _deliver(self, message: Any, queue: Any) -> None:  # noqa: ANN401 - Kombu's own
+        """Hand a message to its consumer; what is none is dropped, and told."""
+        if why := messages.fault(message):
+            log.error("What came in queue %s is no message, and is dropped: %s.", queue, why)
+        else:
+            super()._deliver(message, queue)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ANN401 - Kombu's own
         """Let the event loop wait for the channels' sockets."""
