@@ -11,9 +11,9 @@ import click
 from orchestrator.cli import faults
 from orchestrator.local.broker import find_server
 from tta_tasks import folders, plugins, publishing, queues, stack
-from tta_tasks.celery import app
 from tta_tasks.connection import without_password
 from tta_tasks.errors import TtaError
+from tta_tasks.fleet import Fleet
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Check
 from tta_tasks.settings import Settings, settings
@@ -68,7 +68,7 @@ def _broker() -> Iterator[Check]:
     if ledger.ok and (warning := Ledger.connect(chosen).clock.warning()):
         yield Check(name="clock", ok=False, detail=warning)
     if broker.ok and ledger.ok:
-        yield _workers()
+        yield _workers(chosen)
 
 
 def _answers(name: str, url: str, ask: Callable[[], object], more: str = "") -> Check:
@@ -79,9 +79,14 @@ def _answers(name: str, url: str, ask: Callable[[], object], more: str = "") -> 
     return Check(name=name, ok=True, detail=f"{without_password(url)} answers{more}")
 
 
-def _workers() -> Check:
-    consumed = app.control.inspect(timeout=2).active_queues() or {}
-    served = {queue["name"] for found in consumed.values() for queue in found}
+def _workers(chosen: Settings) -> Check:
+    """Whom the ledger has heard of: a producer may not ask the workers themselves."""
+    try:
+        found = Fleet(Ledger.connect(chosen), chosen).look().queues
+    except TtaError as error:
+        return Check(name="workers", ok=False, detail=str(error))
+    names = {worker.name for queue in found for worker in queue.workers}
+    served = sorted(queue.name for queue in found if queue.workers)
     idle = [name for name in queues.NAMES if name not in served]
-    detail = f"{len(consumed)} on {', '.join(sorted(served)) or 'no queue'}"
+    detail = f"{len(names)} on {', '.join(served) or 'no queue'}"
     return Check(name="workers", ok=not idle, detail=detail + (f"; nobody works on {', '.join(idle)}" if idle else ""))

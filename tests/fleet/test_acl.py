@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from celery import Celery
+from celery.backends.redis import RedisBackend
 from click.testing import CliRunner
 
 from orchestrator.cli import main
@@ -96,6 +100,28 @@ def server(tmp_path: Path, eventually: Callable[[Callable[[], bool]], None]) -> 
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("user", ["producer", "approver", "worker", "monitor"])
+def test_every_user_can_ask_the_doctor(server: Server, user: str) -> None:
+    """What a user may not see is said in its line; none ends in a traceback."""
+    argv = [str(Path(sys.executable).with_name("tta")), "doctor"]
+    environment = {**os.environ, "TTA_BROKER_URL": server.url(user)}
+    told = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in told.stderr
+    assert re.search(r"^ok  broker ", told.stdout, re.MULTILINE)
+    assert re.search(r"^!!  workers .*(0 on no queue|does not let this user)", told.stdout, re.MULTILINE)
+    assert user * 2 not in told.stdout
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+def test_a_worker_may_answer_who_knows_celery_only(server: Server) -> None:
+    """Celery's own result, for a producer that has no ledger; it is written as the backend writes it."""
+    celery = Celery()
+    celery.conf.update(configuration(server.settings("worker")))
+    backend = RedisBackend(url=server.url("worker"), app=celery)
+    backend.store_result("t1", {"status": "completed"}, "SUCCESS")
+    assert backend.get_result("t1") == {"status": "completed"}
 
 
 @pytest.mark.slow
