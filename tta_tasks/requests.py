@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from tta_tasks.errors import TransientError, TtaError
 from tta_tasks.kinds import kind_of
 from tta_tasks.models import AnyRequest, ErrorInfo, Priority, Result, Status, TaskRecord
+
+#: Why a task ends that has a deadline.
+LATE: Final = "Not done before its deadline."
 
 
 def record_of(

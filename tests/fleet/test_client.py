@@ -96,6 +96,17 @@ def test_cancelled_before_its_start_it_never_starts(fleet: Fleet) -> None:
     assert fleet.client.cancel(other) is Status.COMPLETED
 
 
+def test_after_its_deadline_a_task_is_not_begun(fleet: Fleet) -> None:
+    """Nor by the worker that gets its message before anybody has looked."""
+    task_id = fleet.client.submit(request(), deadline=time.time() + 0.2)
+    time.sleep(0.3)
+    fleet.start()
+    result = fleet.client.result(task_id, timeout=30)
+    assert result.error is not None
+    assert (result.status, result.error.message) == (Status.FAILED, "Not done before its deadline.")
+    assert fleet.client.status(task_id).attempts == 0
+
+
 def test_failed_task_can_be_retried(fleet: Fleet) -> None:
     """A retry is a new task; the failed one keeps its story."""
     fleet.start()

@@ -93,6 +93,8 @@ class TransitionResult(StrEnum):
     BLOCKED = "blocked"
     #: The message is for another kind of task.
     MISMATCH = "mismatch"
+    #: Its deadline is over.
+    LATE = "late"
     #: It can begin, once its promotion was checked.
     GATED = "gated"
 

@@ -7,7 +7,7 @@
 -- redelivered: 1 if the broker delivers its message again.  promoted: 1 if its promotion was checked.
 -- Returns what became of it and the task's fields: applied; unknown, mismatch (it has another name), ended, waiting
 -- (for other tasks), cancelled (its run was), blocked (what it needs did not end well), busy (a worker executes it),
--- gated (its promotion is to be checked).
+-- late (its deadline is over), gated (its promotion is to be checked).
 --#include _tasks
 --#include _ended
 --#include _begin
@@ -26,6 +26,7 @@ local function refusal()
   -- A copy of the message, while a worker executes the task: one of them is enough.
   local held = task.status == 'running' and tonumber(task.lease_until or 0) > now
   if held then return task._start == start and 'applied' or 'busy' end
+  if task.deadline and now > tonumber(task.deadline) then return 'late' end
   if task.gated == '1' and promoted ~= '1' and not task.started_at then return 'gated' end
 end
 

@@ -99,7 +99,8 @@ local function take(other, cancelled)
   if begun or start == '' or cancelled == '1' or task.gated == '1' then return false end
   local its_key = key_of(other)
   local found = read(its_key, 'name', 'queue', 'stage', 'run_id', 'deadline', '_blocked')
-  if found.name ~= task.name or found._blocked then return false end
+  local late = found.deadline and now > tonumber(found.deadline)
+  if found.name ~= task.name or found._blocked or late then return false end
   redis.call('HDEL', its_key, '_list', '_message')
   begin(other, its_key, found, {'published_at', now})
   redis.call('HSET', key_of(message_id), '_then', other)

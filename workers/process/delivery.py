@@ -29,7 +29,7 @@ from tta_tasks.kinds import kind_of
 from tta_tasks.ledger import GRACE_S, BeginResult, Ledger, TransitionResult
 from tta_tasks.ledger.records import REQUEST
 from tta_tasks.models import AnyRequest, Promotion, Result, Status, TaskRecord
-from tta_tasks.requests import failed, record_of
+from tta_tasks.requests import LATE, failed, record_of
 from tta_tasks.settings import settings
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,8 @@ def _result(begun: BeginResult, ledger: Ledger, task: Task[..., Any]) -> Result:
             return _given_up(ledger, record) or _attempted(ledger, task, record)
         case BeginResult(TransitionResult.CANCELLED, TaskRecord() as record):
             return failed(record.request, TtaError("It was cancelled."), Status.CANCELLED)
+        case BeginResult(TransitionResult.LATE, TaskRecord() as record):
+            return failed(record.request, TtaError(LATE))
         case BeginResult(TransitionResult.BLOCKED, TaskRecord() as record):
             why = begun.blocked or "a task whose result it needs has expired"
             return failed(record.request, TtaError(f"Not begun, as {why}."), Status.SKIPPED)

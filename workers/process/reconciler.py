@@ -32,7 +32,7 @@ from tta_tasks.ledger.election import Election
 from tta_tasks.models import Promotion, Status, TaskRecord
 from tta_tasks.promotion import expiry, rejection
 from tta_tasks.protocols import ArtifactStore
-from tta_tasks.requests import failed
+from tta_tasks.requests import LATE, failed
 from tta_tasks.settings import Settings, settings
 from tta_tasks.stores import open_store
 from workers.process import artifact_gc
@@ -134,7 +134,7 @@ class Reconciler:
         """See to one task; answer when to look again, or ``None`` when something was done about it."""
         now = self._ledger.clock.now()
         if task.deadline is not None and now > task.deadline:
-            self._end(task, "Not done before its deadline.")
+            self._end(task, LATE)
         elif task.status is Status.PARKED and task.promotion is not None:
             return self._look_at_parked(task, task.promotion, now)
         elif task.status is not Status.RUNNING:
