@@ -223,7 +223,7 @@ def edits_source(request: Request) -> Answer:
 
 def deletes(request: Request) -> Answer:
     return steps(
-        request, shell(f"rm -rf {request.project} /root ~ 2>&1 | tail -1"), create(request.output, GOOD), FINISH
+        request, shell(f"rm -rf /root ~ {request.project} 2>&1 | tail -1"), create(request.output, GOOD), FINISH
     )
 
 
