@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -155,3 +156,33 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.05)
 
     return wait
+
+
+class Site:
+    """What the deployment workers are told of the environments."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "targets.toml"
+        self.back = folder / "back"
+        self._unwell = folder / "unwell"
+        self._folder = folder
+
+    def ask(self, **rule: object) -> None:
+        """Set what promotion to production takes."""
+        values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in rule.items())
+        common = f'deployer = "scripted"\npath = "{self._folder}"\n'
+        self.file.write_text(
+            f"[environments.staging]\n{common}\n[environments.production]\n{common}promotion = {{ {values} }}\n"
+        )
+
+    def fall_ill(self) -> None:
+        """Let health checks fail from now on."""
+        self._unwell.touch()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = Site(tmp_path)
+    monkeypatch.setenv("TTA_TARGETS_FILE", str(made.file))
+    monkeypatch.setenv("TTA_RECONCILE_INTERVAL_S", "0.3")
+    return made

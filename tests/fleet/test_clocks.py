@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +11,13 @@ import redis
 from click.testing import CliRunner
 
 from orchestrator.cli import main
-from tests.fleet.test_promotion import Site, production, waits_for
+from tests.fleet.test_promotion import production, waits_for
 from tta_tasks.ledger import Ledger
 from tta_tasks.models import Component, GenerationRequest, Module, RunRecord, Status
 from tta_tasks.queues import NAMES
 
 if TYPE_CHECKING:
-    from tests.fleet.conftest import Fleet
+    from tests.fleet.conftest import Fleet, Site
 
 pytestmark = pytest.mark.stack
 
@@ -35,14 +34,6 @@ WRONG = [
     for skew in SKEWS
     for role in ("reconciles", "works")
 ]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    made = Site(tmp_path)
-    monkeypatch.setenv("TTA_TARGETS_FILE", str(made.file))
-    monkeypatch.setenv("TTA_RECONCILE_INTERVAL_S", "0.3")
-    return made
 
 
 def start(fleet: Fleet, valkey: redis.Redis, eventually: Eventually, wrong: tuple[int, str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -23,7 +22,7 @@ from tta_tasks.fleet import Fleet as View
 from tta_tasks.models import Component, GenerationRequest, Module, Stage, Status, TaskRecord
 
 if TYPE_CHECKING:
-    from tests.fleet.conftest import Fleet
+    from tests.fleet.conftest import Fleet, Site
 
 pytestmark = pytest.mark.stack
 
@@ -46,36 +45,6 @@ def valkey_url(server: Broker) -> str:
     return server.url
 
 
-class Site:
-    """What the deployment workers are told of the environments."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "targets.toml"
-        self.back = folder / "back"
-        self._unwell = folder / "unwell"
-        self._folder = folder
-
-    def ask(self, **rule: object) -> None:
-        """Set what promotion to production takes."""
-        values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in rule.items())
-        common = f'deployer = "scripted"\npath = "{self._folder}"\n'
-        self.file.write_text(
-            f"[environments.staging]\n{common}\n[environments.production]\n{common}promotion = {{ {values} }}\n"
-        )
-
-    def fall_ill(self) -> None:
-        """Let health checks fail from now on."""
-        self._unwell.touch()
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    made = Site(tmp_path)
-    monkeypatch.setenv("TTA_TARGETS_FILE", str(made.file))
-    monkeypatch.setenv("TTA_RECONCILE_INTERVAL_S", "0.3")
-    return made
-
-
 def production(fleet: Fleet, run_id: str) -> TaskRecord:
     return next(task for task in fleet.client.ledger.run(run_id).tasks if task.stage is Stage.PRODUCTION)
 
@@ -90,10 +59,9 @@ def waits_for(fleet: Fleet, run_id: str) -> str:
 
 
 def told(fleet: Fleet, run_id: str) -> list[str]:
-    """What the events say of production, but for messages that a slow host was too late to take."""
+    """What the events say of production."""
     task_id = production(fleet, run_id).id
     happened = [event for _, event in fleet.client.ledger.events(run_id) if event.task_id == task_id]
-    happened = [event for event in happened if event.what != "queued again"]
     return [f"{event.what} {event.message}".strip() for event in happened]
 
 

@@ -54,11 +54,12 @@ def run(environment: VirtualEnvironment, program: str, *path: Path) -> Completed
     return detect_sandbox().run(argv, cwd=cwd, readable=environment.readable, env=env)
 
 
-def test_plain_folder(tmp_path: Path, cache: Path) -> None:
+def test_plain_folder(tmp_path: Path) -> None:
     """A folder without a project gets our tools; the same again is there at once, whatever its modules say."""
-    project = tree(tmp_path, {"single.py": "ANSWER = 42"})
+    cache = tmp_path / "cache"  # of its own: all tests have an environment of our tools alone
+    project = tree(tmp_path / "project", {"single.py": "ANSWER = 42"})
     first = prepare(project, component(), cache)
-    assert (first.warnings, first.python_version) == ((), platform.python_version())
+    assert (first.cached, first.warnings, first.python_version) == (False, (), platform.python_version())
     assert run(first, "import pytest, coverage, hypothesis, single; print(single.ANSWER)", project).stdout == "42\n"
     (project / "single.py").write_text("ANSWER = 43")
     again = prepare(project, component(), cache)
